@@ -1,0 +1,7 @@
+"""`python -m danlu`."""
+
+from danlu.cli import main
+
+__all__: list[str] = []
+
+main()

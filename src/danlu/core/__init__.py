@@ -1,0 +1,1 @@
+"""Config, model folder, run, errors, device, assets: what every floor stands on."""

@@ -1,0 +1,208 @@
+"""The model folder: the one artifact that passes between stages.
+
+Hugging Face's layout (`config.json`, `model.safetensors` or shards with an index, `tokenizer.json`,
+`tokenizer_config.json`, `generation_config.json`) plus `danlu.json`: the sha256 of every file and the lineage.
+Only safetensors and JSON are read; nothing is unpickled.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from danlu.core.config import Config
+from danlu.core.errors import FolderError
+from danlu.core.files import atomic_folder, read_json, sha256_file, write_json
+from danlu.core.i18n import tr
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Lineage", "ModelFolder"]
+
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_MANIFEST = "danlu.json"
+_SHARD_BYTES = 5_000_000_000
+
+
+class Lineage(Config):
+    """Where a model comes from: who made it, out of what, by which recipe, and what was measured."""
+
+    verb: str
+    recipe: dict[str, Any] = {}
+    parent: str | None = None  # content hash of the folder it was made from
+    run: str | None = None
+    measured: dict[str, Any] = {}
+
+
+class ModelFolder:
+    """A folder on disk, checked when opened.
+
+    Raises FolderError when something is missing, cut short or changed since danlu wrote it.
+    A folder from elsewhere (no `danlu.json`) opens too; it just has no manifest to check.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], manifest: dict[str, Any] | None) -> None:
+        self.path, self.config, self._manifest = path, config, manifest
+
+    @classmethod
+    def open(cls, path: Path | str, *, verify: bool = True) -> "ModelFolder":
+        path = Path(path)
+        if not path.is_dir():
+            raise FolderError(
+                tr(f"no model folder at {path}", f"{path} 处没有模型文件夹"),
+                tr("give the folder that holds config.json", "请给出含有 config.json 的文件夹"),
+            )
+        if not (path / "config.json").exists():
+            raise FolderError(
+                tr(f"{path} is not a model folder: config.json is missing", f"{path} 不是模型文件夹:缺少 config.json"),
+                tr(
+                    "give the folder that holds config.json and model.safetensors",
+                    "请给出含有 config.json 与 model.safetensors 的文件夹",
+                ),
+            )
+        manifest = read_json(path / _MANIFEST) if (path / _MANIFEST).exists() else None
+        folder = cls(path, read_json(path / "config.json"), manifest)
+        if verify:
+            folder.verify()
+        return folder
+
+    @staticmethod
+    def save(
+        path: Path | str,
+        *,
+        config: Mapping[str, Any],
+        tensors: Mapping[str, "Tensor"],
+        lineage: Lineage,
+        save_tokenizer: Callable[[Path], object] | None = None,
+        generation: Mapping[str, Any] | None = None,
+    ) -> "ModelFolder":
+        """Write the whole folder, or nothing. `save_tokenizer` writes the tokenizer's files into a folder."""
+        with atomic_folder(Path(path)) as temporary:
+            _dump(temporary / "config.json", config)
+            _dump(temporary / "generation_config.json", generation or {})
+            _save_tensors(temporary, tensors)
+            if save_tokenizer is not None:
+                save_tokenizer(temporary)
+            files = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
+            _dump(temporary / _MANIFEST, {"schema": 1, "files": files, "lineage": lineage.plain()})
+        return ModelFolder.open(path, verify=False)
+
+    @property
+    def lineage(self) -> Lineage | None:
+        if self._manifest is None:
+            return None
+        return Lineage.parse(self._manifest.get("lineage", {}), str(self.path / _MANIFEST))
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """`generation_config.json`, empty when there is none."""
+        file = self.path / "generation_config.json"
+        return read_json(file) if file.exists() else {}
+
+    @property
+    def hash(self) -> str:
+        """Content hash: of names and bytes, but not of what was measured afterwards."""
+        import hashlib
+
+        files = self._manifest["files"] if self._manifest else {f.name: sha256_file(f) for f in self._files()}
+        return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weight files."""
+        return sum(file.stat().st_size for file in self.weight_files())
+
+    def _files(self) -> list[Path]:
+        return sorted(file for file in self.path.iterdir() if file.is_file() and file.name != _MANIFEST)
+
+    def verify(self) -> None:
+        """Compare every file with the manifest."""
+        for name, expected in (self._manifest or {}).get("files", {}).items():
+            file = self.path / name
+            if not file.exists():
+                raise FolderError(
+                    tr(f"{self.path}: {name} is missing", f"{self.path}:缺少 {name}"),
+                    tr("copy the folder again, or run the stage that made it", "请重新拷贝该文件夹,或重跑生成它的阶段"),
+                )
+            if sha256_file(file) != expected:
+                raise FolderError(
+                    tr(
+                        f"{file} was changed or cut short: its sha256 is not the one in {_MANIFEST}",
+                        f"{file} 被改动或截断:sha256 与 {_MANIFEST} 不符",
+                    ),
+                    tr(
+                        f"copy the folder again; if you changed it on purpose, delete {_MANIFEST}",
+                        f"请重新拷贝;若是有意修改,请删除 {_MANIFEST}",
+                    ),
+                )
+
+    def weight_files(self) -> list[Path]:
+        """The safetensors files, in order."""
+        if (self.path / _INDEX).exists():
+            index = read_json(self.path / _INDEX)
+            files = [self.path / name for name in sorted(set(index.get("weight_map", {}).values()))]
+        else:
+            files = [self.path / _WEIGHTS]
+        for file in files:
+            if file.parent != self.path or not file.exists():
+                raise FolderError(
+                    tr(f"{self.path}: the weights {file.name} are missing", f"{self.path}:缺少权重 {file.name}"),
+                    tr(
+                        "danlu reads safetensors only; copy them into the folder",
+                        "danlu 只读取 safetensors,请将其放入文件夹",
+                    ),
+                )
+        return files
+
+    def tensors(self) -> "Iterator[tuple[str, Tensor]]":
+        """Name and tensor, memory-mapped, one at a time."""
+        from safetensors import SafetensorError, safe_open
+
+        for file in self.weight_files():
+            try:
+                with safe_open(file, framework="pt") as opened:
+                    for name in opened.keys():  # noqa: SIM118  (not a dict)
+                        yield name, opened.get_tensor(name)
+            except SafetensorError as error:
+                raise FolderError(
+                    tr(f"{file} is damaged: {error}", f"{file} 已损坏:{error}"),
+                    tr("copy it again, or run the stage that made it", "请重新拷贝,或重跑生成它的阶段"),
+                ) from None
+
+    def record(self, **measured: Any) -> None:
+        """Add to what was measured of this model."""
+        if self._manifest is None:
+            return
+        lineage = self._manifest["lineage"]
+        lineage["measured"] = {**lineage.get("measured", {}), **measured}
+        write_json(self.path / _MANIFEST, self._manifest)
+
+
+def _dump(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _save_tensors(folder: Path, tensors: Mapping[str, "Tensor"]) -> None:
+    from safetensors.torch import save_file
+
+    ready = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    shards: list[dict[str, Tensor]] = [{}]
+    filled = 0
+    for name, tensor in ready.items():
+        if shards[-1] and filled + tensor.nbytes > _SHARD_BYTES:
+            shards.append({})
+            filled = 0
+        shards[-1][name] = tensor
+        filled += tensor.nbytes
+    if len(shards) == 1:
+        save_file(shards[0], folder / _WEIGHTS, metadata={"format": "pt"})
+        return
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(shard, file)
+    total = sum(tensor.nbytes for tensor in ready.values())
+    _dump(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})

@@ -1,0 +1,1 @@
+"""The roadmap, its lessons, exercises and checks."""

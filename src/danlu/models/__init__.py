@@ -1,0 +1,1 @@
+"""Blocks and model families, with Hugging Face parameter names."""

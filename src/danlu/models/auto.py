@@ -1,0 +1,116 @@
+"""From a model folder to a model, and back."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from danlu.core.errors import FolderError
+from danlu.core.folder import Lineage, ModelFolder
+from danlu.core.i18n import tr
+from danlu.models.base import LanguageModel
+from danlu.models.decoder import Decoder, DecoderConfig
+from danlu.models.quantised import prepare_quantised
+
+__all__ = ["build", "count_parameters", "load", "save", "state_to_save"]
+
+_SHOWN = 5  # names listed before "and n more"
+
+
+def build(config: Mapping[str, Any], where: str = "config.json") -> LanguageModel:
+    """An uninitialised model for a Hugging Face config. Raises FolderError for what danlu does not implement."""
+    kind = config.get("model_type")
+    if kind != "llama":
+        raise FolderError(
+            tr(f"{where}: model_type '{kind}' is not implemented", f"{where}:尚未实现 model_type“{kind}”"),
+            tr("implemented: llama", "已实现:llama"),
+        )
+    for key in ("attention_bias", "mlp_bias"):
+        if config.get(key):
+            raise FolderError(tr(f"{where}: {key} is not implemented", f"{where}:尚未实现 {key}"))
+    if config.get("hidden_act", "silu") != "silu":
+        raise FolderError(tr(f"{where}: hidden_act '{config['hidden_act']}' is not implemented", f"{where}:尚未实现 hidden_act“{config['hidden_act']}”"))
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if rope.get("rope_type", rope.get("type", "default")) != "default":
+        raise FolderError(tr(f"{where}: rope type {rope} is not implemented", f"{where}:尚未实现该 RoPE 类型 {rope}"))
+    shape = {key: config[key] for key in DecoderConfig.model_fields if config.get(key) is not None}
+    shape["rope_theta"] = rope.get("rope_theta", config.get("rope_theta", 10000.0))
+    return Decoder(DecoderConfig.parse(shape, where))
+
+
+def load(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> LanguageModel:
+    """Open a folder and load it; `dtype` casts the floating-point weights (default: as stored).
+
+    Raises FolderError naming every tensor that is missing, surplus or of another shape.
+    """
+    folder = ModelFolder.open(path)
+    with torch.device("meta"):  # no memory and no time for values that are about to be replaced
+        model = build(folder.config, str(folder.path / "config.json"))
+        if "quantization_config" in folder.config:
+            prepare_quantised(model, folder.config["quantization_config"])
+    state = {}
+    for name, tensor in folder.tensors():
+        cast = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        state[name] = tensor.to(device=device, dtype=cast)
+    _fit_state(model, state, folder.path)
+    model.load_state_dict(state, assign=True)
+    model.tie()
+    return model.eval()
+
+
+def _fit_state(model: LanguageModel, state: dict[str, Tensor], path: Path) -> None:
+    """Check `state` against the model's names and shapes; complete what tying leaves out."""
+    expected = model.state_dict()
+    for name, source in model.tied().items():
+        if source in state:
+            state.setdefault(name, state[source])
+    faults = [
+        (tr("missing", "缺少"), sorted(expected.keys() - state.keys())),
+        (tr("surplus", "多余"), sorted(state.keys() - expected.keys())),
+        (
+            tr("wrong shape", "形状不符"),
+            [
+                f"{name} {list(state[name].shape)} != {list(expected[name].shape)}"
+                for name in sorted(expected.keys() & state.keys())
+                if state[name].shape != expected[name].shape
+            ],
+        ),
+    ]
+    told = [f"{kind}: {', '.join(names[:_SHOWN])}{f' (+{len(names) - _SHOWN})' if len(names) > _SHOWN else ''}" for kind, names in faults if names]
+    if told:
+        raise FolderError(
+            tr(f"{path}: the weights do not fit config.json; ", f"{path}:权重与 config.json 不符;") + "; ".join(told),
+            tr("copy the folder again from its source", "请从来源重新拷贝该文件夹"),
+        )
+
+
+def state_to_save(model: LanguageModel) -> dict[str, Tensor]:
+    """The tensors that belong on disk: tied ones once."""
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in model.tied()}
+
+
+def save(
+    model: LanguageModel,
+    path: Path | str,
+    *,
+    lineage: Lineage,
+    save_tokenizer: Callable[[Path], object] | None = None,
+    generation: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> ModelFolder:
+    """Write a model folder that `transformers` opens. `config` adds to, or replaces in, config.json."""
+    return ModelFolder.save(
+        path,
+        config={**model.hf_config(), **(config or {})},
+        tensors=state_to_save(model),
+        lineage=lineage,
+        save_tokenizer=save_tokenizer,
+        generation=generation,
+    )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,80 @@
+"""The blocks of a decoder, with Hugging Face's parameter names."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from danlu.models.base import KVCache
+from danlu.ops.attention import attention
+from danlu.ops.rope import rotate
+
+__all__ = ["Attention", "DecoderLayer", "GatedMLP", "RMSNorm"]
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) · weight (Zhang & Sennrich 2019, eq. 4). [..., D] -> [..., D]."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention (Ainslie et al. 2023): `heads` queries share `kv_heads` keys and values.
+
+    kv_heads = heads is multi-head attention, kv_heads = 1 is multi-query.
+    """
+
+    def __init__(self, size: int, heads: int, kv_heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.q_proj = nn.Linear(size, heads * head_dim, bias=False)
+        self.k_proj = nn.Linear(size, kv_heads * head_dim, bias=False)
+        self.v_proj = nn.Linear(size, kv_heads * head_dim, bias=False)
+        self.o_proj = nn.Linear(heads * head_dim, size, bias=False)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+        """x: [B, T, D]; rotary: cos, sin [B, 1, T, d]; mask: additive [B, 1, T, S]. Returns [B, T, D]."""
+        q, k, v = (self._heads(projection(x)) for projection in (self.q_proj, self.k_proj, self.v_proj))
+        cos, sin = (part.to(q.dtype) for part in rotary)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if cache is not None:
+            k, v = cache.update(layer, k, v)
+        mixed = attention(q, k, v, mask, causal=mask is None)
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """[B, T, H·d] -> [B, H, T, d]."""
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+class GatedMLP(nn.Module):
+    """SwiGLU: down(silu(gate(x)) · up(x)) (Shazeer 2020, eq. 6). [..., D] -> [..., D]."""
+
+    def __init__(self, size: int, inner: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(size, inner, bias=False)
+        self.up_proj = nn.Linear(size, inner, bias=False)
+        self.down_proj = nn.Linear(inner, size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class DecoderLayer(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)): the residual stream is only ever added to."""
+
+    def __init__(self, attention: Attention, mlp: nn.Module, size: int, eps: float) -> None:
+        super().__init__()
+        self.self_attn = attention
+        self.mlp = mlp
+        self.input_layernorm = RMSNorm(size, eps)
+        self.post_attention_layernorm = RMSNorm(size, eps)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache, layer)
+        return x + self.mlp(self.post_attention_layernorm(x))

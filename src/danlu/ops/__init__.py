@@ -1,0 +1,1 @@
+"""Pure tensor functions: attention, rotary positions, losses, sampling, quantised products."""

@@ -1,0 +1,109 @@
+"""What pre-training and instruction tuning share: documents in, a trained model folder out."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from danlu.core.errors import ConfigError
+from danlu.core.folder import Lineage, ModelFolder
+from danlu.core.i18n import tr
+from danlu.core.run import Run
+from danlu.data.batches import PackedBatches, valid_batches
+from danlu.data.pack import Document
+from danlu.generate.engine import Engine, Prompt
+from danlu.generate.params import SamplingParams
+from danlu.models import auto
+from danlu.models.base import LanguageModel
+from danlu.tokenizer import Tokenizer
+from danlu.train.config import TrainConfig
+from danlu.train.hooks import Every, console
+from danlu.train.loop import Loop
+from danlu.train.objective import cross_entropy
+from danlu.train.session import train
+
+__all__ = ["Stage"]
+
+_SAMPLE = SamplingParams(max_tokens=64, temperature=0.8, seed=1)
+
+
+class Stage:
+    """A run that trains on documents by next-token prediction; `done` when the same run has ended before."""
+
+    def __init__(self, run: Run, config: TrainConfig) -> None:
+        self.run, self.config = run, config
+        self.model_path = run.model_path
+        self.done = run.done
+
+    def __enter__(self) -> Self:
+        if self.done:
+            console.print(tr(f"done before: {self.model_path}", f"此前已完成:{self.model_path}"))
+        else:
+            self.run.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if not self.done:
+            self.run.__exit__(kind, error, trace)
+
+    def train(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        documents: Sequence[Document],
+        held_out: Sequence[Document],
+        *,
+        long: Literal["pieces", "truncate"] = "pieces",
+        prompts: Sequence[Prompt] = (),
+    ) -> None:
+        """Pack, train, validate, and continue `prompts` ten times along the way, to see the model learn.
+
+        `long`: what happens to documents longer than a row (see `danlu.data.pack.flatten`).
+        """
+        config = self.config
+        if config.seq_len > model.context:
+            raise ConfigError(
+                tr(f"train.seq_len {config.seq_len} exceeds the model's context {model.context}", f"train.seq_len {config.seq_len} 超过模型的上下文 {model.context}"),
+                tr("lower it, or raise model.max_position_embeddings", "请调小它,或调大 model.max_position_embeddings"),
+            )
+        batches = PackedBatches(documents, config.seq_len, config.batch_size, seed=config.seed, long=long, pad_id=tokenizer.pad_id)
+        valid = valid_batches(held_out, config.seq_len, config.batch_size, long=long, pad_id=tokenizer.pad_id)
+        parameters = auto.count_parameters(model)
+        console.print(
+            tr(
+                f"{parameters:,} parameters; {batches.tokens_per_epoch:,} tokens in {len(documents):,} documents, rows {batches.fill:.0%} full",
+                f"{parameters:,} 个参数;{len(documents):,} 篇文档共 {batches.tokens_per_epoch:,} 个 token,打包填充率 {batches.fill:.0%}",
+            )
+        )
+        self.run.measured |= {"parameters": parameters, "tokens_per_epoch": batches.tokens_per_epoch, "fill": round(batches.fill, 4)}
+        self.targets = sum(int((batch["labels"] != -100).sum()) for batch in valid)
+
+        def show(loop: Loop) -> None:
+            answers = Engine(model, tokenizer).generate([p or [tokenizer.eos_id] for p in prompts], _SAMPLE)
+            model.train()
+            self.run.log(loop.state.step, {"samples": [answer.text for answer in answers]})  # type: ignore[dict-item]
+
+        steps = config.steps or 1
+        hooks = [Every(config.eval_every or max(1, steps // 10), show)] if prompts else []
+        train(self.run, model, batches, cross_entropy, config, valid=lambda: valid, hooks=hooks)
+
+    def save(self, model: LanguageModel, tokenizer: Tokenizer, *, parent: ModelFolder | None, **sizes: int) -> Path:
+        """Write the model folder. `characters` and `size` (bytes) of the held-out text give losses per unit of text."""
+        measured = self.run.measured
+        nats = measured.get("val_loss", math.nan) * self.targets
+        if sizes and not math.isnan(nats):
+            measured["nats_per_character"] = round(nats / sizes["characters"], 4)
+            measured["bits_per_byte"] = round(nats / math.log(2) / sizes["size"], 4)
+        told: dict[str, Any] = {key: value for key, value in measured.items() if key != "preflight"}
+        lineage = Lineage(
+            verb=self.run.verb,
+            recipe=self.run.config.plain(),
+            parent=parent.hash if parent else None,
+            run=self.run.path.name,
+            measured=told,
+        )
+        generation = {"eos_token_id": sorted(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id}
+        auto.save(model, self.model_path, lineage=lineage, save_tokenizer=tokenizer.save, generation=generation)
+        console.print(tr(f"model folder: {self.model_path}", f"模型文件夹:{self.model_path}"))
+        return self.model_path

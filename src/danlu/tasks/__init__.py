@@ -1,0 +1,1 @@
+"""Prompt and score: the same object evaluates and rewards."""

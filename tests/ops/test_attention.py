@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from danlu.ops.attention import additive, attention, attention_weights, cache_mask, packed_mask
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("trains", [False, True])
+def test_equals_the_textbook_formula_with_grouped_heads(groups, trains):
+    torch.manual_seed(0)
+    q = torch.randn(2, 4, 5, 8, requires_grad=trains)
+    k, v = torch.randn(2, groups, 5, 8), torch.randn(2, groups, 5, 8)
+    mask = additive(packed_mask(torch.tensor([[1, 1, 2, 2, 0], [1, 1, 1, 1, 1]])), torch.float32)
+    expected = torch.empty(2, 4, 5, 8)
+    for batch in range(2):
+        for head in range(4):
+            own = head // (4 // groups)
+            scores = q[batch, head] @ k[batch, own].T / 8**0.5 + mask[batch, 0]
+            expected[batch, head] = torch.softmax(scores, -1) @ v[batch, own]
+    torch.testing.assert_close(attention(q, k, v, mask), expected)
+    torch.testing.assert_close(attention_weights(q, k, mask).sum(-1), torch.ones(2, 4, 5))
+
+
+def test_both_paths_give_the_same_gradients():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 6, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    mask = additive(packed_mask(torch.ones(1, 6, dtype=torch.long)), torch.float64)
+    plain = torch.autograd.grad(attention(q, k, v, mask).square().sum(), (q, k, v))
+    fused = torch.autograd.grad(attention(q, k, v, causal=True).square().sum(), (q, k, v))
+    for mine, theirs in zip(plain, fused, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)  # attention_weights rounds through float32
+
+
+def test_packed_mask_keeps_documents_apart():
+    mask = packed_mask(torch.tensor([[1, 1, 2, 0]]))[0, 0]
+    assert mask.tolist() == [
+        [True, False, False, False],
+        [True, True, False, False],
+        [False, False, True, False],
+        [False, False, False, True],  # padding sees itself: a row of nothing would be NaN
+    ]
+
+
+def test_cache_mask_hides_what_comes_later_or_is_stale():
+    mask = cache_mask(torch.tensor([[2], [0]]), 4)[:, 0, 0]
+    assert mask.tolist() == [[True, True, True, False], [True, False, False, False]]
