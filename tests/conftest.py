@@ -1,6 +1,9 @@
 """Small real things that many tests need: a corpus, a tokenizer, a model folder."""
 
 import random
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from danlu.core.folder import Lineage
 from danlu.models import auto
 from danlu.models.decoder import Decoder, DecoderConfig
 from danlu.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
+from tests.commands import CommandLine, Result
 
 _FIRST, _SECOND, _THIRD = "春夏秋冬晨暮", "山水花月风云", "来去生落明暗"
 
@@ -59,3 +63,39 @@ def folder(tmp_path: Path, model: Decoder, tokenizer: Tokenizer) -> Path:
     path = tmp_path / "model"
     auto.save(model, path, lineage=Lineage(verb="test"), save_tokenizer=tokenizer.save)
     return path
+
+
+@pytest.fixture(scope="session")
+def command_line() -> Iterator[CommandLine]:
+    started = CommandLine(
+        ("danlu.stages.sft", "danlu.stages.pretrain", "danlu.evaluate.evaluate", "danlu.run", "danlu.core.flags")
+    )
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def danlu(command_line: CommandLine, tmp_path: Path) -> Callable[..., Result]:
+    """`danlu("pretrain", "--data", ...)` in `tmp_path`, as a process of its own."""
+    return partial(command_line, cwd=tmp_path)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """`small_disk("2m")`: a folder on a file system of that size; skips where this user may not mount one."""
+    mounted = []
+
+    def mount(size: str) -> Path:
+        path = tmp_path / f"disk-{size}"
+        path.mkdir()
+        try:
+            command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+            subprocess.run(command, capture_output=True, check=True)
+        except (FileNotFoundError, subprocess.CalledProcessError):
+            pytest.skip("this user may not mount a small disk")
+        mounted.append(path)
+        return path
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", str(path)], check=True)

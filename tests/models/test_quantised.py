@@ -13,7 +13,7 @@ from tests.conftest import tiny_decoder
 @pytest.fixture
 def quantised():
     model = tiny_decoder(40)
-    replace(model, is_quantisable, lambda _, module: Int8Linear.from_linear(module))
+    replace(model, is_quantisable, Int8Linear.replacing)
     return model
 
 

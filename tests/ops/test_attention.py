@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from danlu.ops.attention import additive, attention, attention_weights, cache_mask, packed_mask
+from danlu.ops.attention import additive, attention, attention_weights, cache_mask, causal_mask, packed_mask
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -44,3 +44,20 @@ def test_packed_mask_keeps_documents_apart():
 def test_cache_mask_hides_what_comes_later_or_is_stale():
     mask = cache_mask(torch.tensor([[2], [0]]), 4)[:, 0, 0]
     assert mask.tolist() == [[True, True, True, False], [True, False, False, False]]
+
+
+@pytest.mark.parametrize("window", [1, 3, 9])
+def test_a_window_by_hand(window):
+    segments = torch.tensor([[1, 1, 1, 1, 2, 2, 2, 0, 0]])
+    length = segments.shape[1]
+    allowed, alone = packed_mask(segments, window)[0, 0], causal_mask(length, window, torch.device("cpu"))[0, 0]
+    positions = torch.tensor([[4, 7]])
+    cached = cache_mask(positions, length, window)[0, 0]
+    for query in range(length):
+        for key in range(length):
+            near = 0 <= query - key < window
+            assert bool(alone[query, key]) == near
+            assert bool(allowed[query, key]) == (near and segments[0, query] == segments[0, key])
+            if query in (4, 7):
+                assert bool(cached[[4, 7].index(query), key]) == near
+    assert torch.equal(packed_mask(segments, length), packed_mask(segments))

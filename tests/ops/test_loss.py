@@ -48,7 +48,9 @@ def test_gradcheck():
     weight = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     targets = torch.tensor([0, 4, 2, 2])
     # sums are kept in float32, so the numerical gradient is rough
-    assert torch.autograd.gradcheck(lambda h, w: linear_cross_entropy(h, w, targets), (hidden, weight), eps=1e-2, atol=2e-3, rtol=1e-2)
+    assert torch.autograd.gradcheck(
+        lambda h, w: linear_cross_entropy(h, w, targets), (hidden, weight), eps=1e-2, atol=2e-3, rtol=1e-2
+    )
 
 
 def test_no_gradient_asked_none_made():

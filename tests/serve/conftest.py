@@ -56,7 +56,7 @@ def save(model: Decoder, tokenizer: Tokenizer, folder: Path, verb: str) -> Path:
 def poet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder that answers the questions of POEMS with the poems."""
     settings = TokenizerConfig(kind="char", vocab_size=512, min_frequency=1)
-    tokenizer = train_tokenizer([*POEMS, *POEMS.values(), "assistantuser\n"], settings)
+    tokenizer = train_tokenizer([*POEMS, *POEMS.values()], settings)
     model = decoder(tokenizer)
     learn_by_heart(model, tokenizer)
     return save(model, tokenizer, tmp_path_factory.mktemp("poet") / "sft" / "model", "sft")
@@ -67,7 +67,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder of random weights without a chat template: it writes until its limit."""
     settings = TokenizerConfig(kind="char", vocab_size=512, min_frequency=1, chat_template="none")
     tokenizer = train_tokenizer([*POEMS, *POEMS.values()], settings)
-    return save(decoder(tokenizer, context=512), tokenizer, tmp_path_factory.mktemp("base") / "base" / "model", "pretrain")
+    return save(
+        decoder(tokenizer, context=512), tokenizer, tmp_path_factory.mktemp("base") / "base" / "model", "pretrain"
+    )
 
 
 @pytest.fixture

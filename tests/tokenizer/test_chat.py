@@ -126,6 +126,16 @@ def test_earlier_turns_that_change_are_refused():
     assert "generation" in fault.value.do
 
 
+def test_an_answer_that_is_also_written_elsewhere_is_refused():
+    source = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+    source += "{% if not add_generation_prompt %}last: {{ messages[-1].content }}{% endif %}"
+    template = ChatTemplate(source, templates.SPECIALS, {})
+    assert said(template, TURNS[:1]) == []
+    for length in range(1, 30):
+        with pytest.raises(ConfigError, match=r"messages\[1\]"):
+            template.pieces([TURNS[0], {"role": "assistant", "content": "x" * length}])
+
+
 def test_an_answer_without_a_question():
     answer = [{"role": "assistant", "content": "hi"}]
     assert said(COMPILED["chatml"], answer) == ["hi<|im_end|>"]

@@ -10,6 +10,7 @@ from danlu.tokenizer.bpe import BytePairEncoding, byte_alphabet
 from danlu.tokenizer.chat import CHATML
 from tests.tokenizer.corpus import CHAT, CHINESE, ENGLISH, SPECIALS, texts
 
+ROLES = ["system", "user", "assistant"]
 each = pytest.mark.parametrize("kind", ["char", "bpe"])
 
 
@@ -24,7 +25,7 @@ def tokens(tokenizer: Tokenizer) -> list[str]:
 def test_layout_of_characters():
     tokenizer = train(["乙甲乙丙", "丙甲丁\n"], kind="char", min_frequency=1)
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
-    assert tokens(tokenizer) == [*SPECIALS, *bytes_, "丙", "乙", "甲", "\n", "丁"]  # 2, 2, 2, 1, 1 times
+    assert tokens(tokenizer) == [*SPECIALS, *bytes_, "丙", "乙", "甲", "\n", "丁", *ROLES]  # 2, 2, 2, 1, 1 times
 
 
 def test_layout_of_bpe():
@@ -35,9 +36,19 @@ def test_layout_of_bpe():
     assert tokens(tokenizer) == [*SPECIALS, *spelt]
 
 
+def test_roles_are_one_token_each_in_a_vocabulary_of_characters():
+    tokenizer = train(["春"], kind="char", min_frequency=1)
+    ids = tokenizer.render([{"role": "user", "content": "春"}], add_generation_prompt=True).ids
+    names = [tokenizer.backend.id_to_token(token) for token in ids]
+    assert names[:2] == ["<|im_start|>", "user"]
+    assert names[-2:] == ["assistant", "<0x0A>"]
+    assert tokenizer.special_ids.isdisjoint(tokenizer.encode("users and assistants"))
+    assert tokenizer.decode(tokenizer.encode("users and assistants")) == "users and assistants"
+
+
 def test_rare_characters_are_spelt_in_bytes():
     tokenizer = train(["春春秋"], kind="char", min_frequency=2)
-    assert tokenizer.vocab_size == 4 + 256 + 1
+    assert tokenizer.vocab_size == 4 + 256 + 1 + len(ROLES)
     assert [tokenizer.backend.id_to_token(token) for token in tokenizer.encode("春秋")] == [
         "春",
         "<0xE7>",
@@ -48,8 +59,8 @@ def test_rare_characters_are_spelt_in_bytes():
 
 
 def test_vocab_size_keeps_the_most_common():
-    tokenizer = train(["春春春夏夏秋"], kind="char", min_frequency=1, vocab_size=262)
-    assert tokens(tokenizer)[260:] == ["春", "夏"]
+    tokenizer = train(["春春春夏夏秋"], kind="char", min_frequency=1, vocab_size=265)
+    assert tokens(tokenizer)[260:] == ["春", "夏", *ROLES]
     assert train(texts(), kind="bpe", vocab_size=300).vocab_size == 300
     assert train(["x"], kind="bpe", vocab_size=300).vocab_size == 260
 

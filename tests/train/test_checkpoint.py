@@ -20,7 +20,13 @@ def state(step: int = 3) -> TrainState:
 def test_round_trip_is_exact_and_holds_no_pickle(tmp_path):
     save_checkpoint(tmp_path / "step-00000003", state())
     again = load_checkpoint(tmp_path / "step-00000003")
-    assert (again.step, again.tokens, again.seconds, again.values, again.data) == (3, 70, 1.5, {"best_val_loss": 2.5}, {"epoch": 1})
+    assert (again.step, again.tokens, again.seconds, again.values, again.data) == (
+        3,
+        70,
+        1.5,
+        {"best_val_loss": 2.5},
+        {"epoch": 1},
+    )
     for name, tensor in state().tensors.items():
         assert torch.equal(again.tensors[name], tensor)
     kinds = {file.suffix for file in (tmp_path / "step-00000003").iterdir()}

@@ -22,7 +22,10 @@ def documents(number: int = 60, seed: int = 0) -> list[Document]:
     draw = torch.Generator().manual_seed(seed)
     lengths = torch.randint(3, 15, (number,), generator=draw).tolist()
     starts = torch.randint(0, VOCABULARY, (number,), generator=draw).tolist()
-    return [Document([(start + i) % VOCABULARY for i in range(length)]) for start, length in zip(starts, lengths, strict=True)]
+    return [
+        Document([(start + i) % VOCABULARY for i in range(length)])
+        for start, length in zip(starts, lengths, strict=True)
+    ]
 
 
 class Gradients(Hook):
@@ -70,7 +73,10 @@ def test_gradient_is_that_of_the_mean_over_tokens():
 
 def test_padding_changes_nothing():
     batch = next(iter(PackedBatches(documents(), 16, 8)))
-    wider = {name: torch.nn.functional.pad(tensor, (0, 5), value=-100 if name == "labels" else 0) for name, tensor in batch.items()}
+    wider = {
+        name: torch.nn.functional.pad(tensor, (0, 5), value=-100 if name == "labels" else 0)
+        for name, tensor in batch.items()
+    }
     one, other = gradients([batch], batch_size=8), gradients([wider], batch_size=8)
     for name in one:
         torch.testing.assert_close(one[name], other[name], atol=1e-6, rtol=1e-4)

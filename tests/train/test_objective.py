@@ -27,6 +27,8 @@ def test_sums_add_up_over_any_split():
     batch = {"input_ids": torch.randint(0, 20, (6, 8))}
     batch["labels"] = batch["input_ids"].masked_fill(torch.rand(6, 8) < 0.4, -100)
     whole = cross_entropy(model, batch)
-    parts = [cross_entropy(model, {name: tensor[i:j] for name, tensor in batch.items()}) for i, j in ((0, 1), (1, 4), (4, 6))]
+    parts = [
+        cross_entropy(model, {name: tensor[i:j] for name, tensor in batch.items()}) for i, j in ((0, 1), (1, 4), (4, 6))
+    ]
     torch.testing.assert_close(sum(part.total for part in parts), whole.total, atol=1e-3, rtol=1e-5)
     assert sum(int(part.count) for part in parts) == int(whole.count)

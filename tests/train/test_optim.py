@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from danlu.train.config import TrainConfig
 from danlu.train.optim import Muon, build_optimizers, orthogonalise
 from tests.conftest import tiny_decoder
 
@@ -11,7 +12,9 @@ from tests.conftest import tiny_decoder
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_muon_equals_torch(decay):
     torch.manual_seed(0)
-    mine = nn.ParameterList([nn.Parameter(torch.randn(8, 12)), nn.Parameter(torch.randn(12, 8)), nn.Parameter(torch.randn(8, 12))])
+    mine = nn.ParameterList(
+        [nn.Parameter(torch.randn(8, 12)), nn.Parameter(torch.randn(12, 8)), nn.Parameter(torch.randn(8, 12))]
+    )
     theirs = copy.deepcopy(mine)
     one = Muon(list(mine), lr=0.02, weight_decay=decay)
     other = torch.optim.Muon(list(theirs), lr=0.02, weight_decay=decay, momentum=0.95)
@@ -36,11 +39,11 @@ def test_orthogonalise_brings_singular_values_near_one(shape):
 
 def test_every_parameter_has_one_optimiser_and_vectors_do_not_decay():
     model = tiny_decoder(30, tie_word_embeddings=False)
-    made = build_optimizers(model, optimizer="muon", lr=1e-3, matrix_lr=0.02, weight_decay=0.1, betas=(0.9, 0.95))
+    made = build_optimizers(model, TrainConfig(optimizer="muon", weight_decay=0.1))
     groups = [(type(one).__name__, group, p) for one in made for group in one.param_groups for p in group["params"]]
     assert sorted(id(p) for *_, p in groups) == sorted(id(p) for p in model.parameters())
     by_id = {id(p): (kind, group["weight_decay"]) for kind, group, p in groups}
     assert by_id[id(model.model.layers[0].mlp.up_proj.weight)] == ("Muon", 0.1)
     assert by_id[id(model.model.embed_tokens.weight)] == ("AdamW", 0.1)
     assert by_id[id(model.model.norm.weight)] == ("AdamW", 0.0)
-    assert len(build_optimizers(model, optimizer="adamw", lr=1e-3, matrix_lr=1, weight_decay=0, betas=(0.9, 0.95))) == 1
+    assert len(build_optimizers(model, TrainConfig(optimizer="adamw"))) == 1

@@ -46,7 +46,7 @@ def run(config: Config) -> Path:
         began = time.perf_counter()
         model = auto.load(config.base)
         rest = _DTYPES[config.rest]
-        names = replace(model, is_quantisable, lambda _, module: Int8Linear.from_linear(module))  # type: ignore[arg-type]
+        names = replace(model, is_quantisable, Int8Linear.replacing)
         for parameter in model.parameters():
             parameter.data = parameter.data.to(rest)
         run.measured = {"layers": len(names), "seconds": round(time.perf_counter() - began, 2)}
@@ -60,6 +60,8 @@ def run(config: Config) -> Path:
         )
         run.measured["size_ratio"] = round(folder.weight_bytes / parent.weight_bytes, 4)
         folder.record(**run.measured)
-        told = f"{human_size(parent.weight_bytes)} -> {human_size(folder.weight_bytes)} ({run.measured['size_ratio']:.1%})"
+        told = (
+            f"{human_size(parent.weight_bytes)} -> {human_size(folder.weight_bytes)} ({run.measured['size_ratio']:.1%})"
+        )
         print(tr(f"{len(names)} layers to int8: {told}", f"{len(names)} 个线性层转为 int8:{told}"))
         return run.model_path

@@ -34,7 +34,11 @@ __all__ = ["Asset", "Source", "Words", "asset_path", "cache_folder", "catalogue"
 
 _MANIFEST, _LICENCE = "asset.json", "LICENSE"
 _KINDS = ("npm", "pypi", "hf", "file")
-_MIRRORS = {"npm": "npm config set registry", "pypi": "pip config set global.index-url", "hf": "HF_ENDPOINT="}
+_MIRRORS = {
+    "npm": "npm config set registry ADDRESS",
+    "pypi": "pip config set global.index-url ADDRESS",
+    "hf": "export HF_ENDPOINT=ADDRESS",
+}
 
 
 class Words(Config):

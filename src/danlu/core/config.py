@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from danlu.core.errors import ConfigError
 from danlu.core.i18n import tr
 
-__all__ = ["Config", "Input", "Output", "describe", "doc", "load_yaml", "paths_of"]
+__all__ = ["Config", "Input", "Output", "describe", "doc", "load_yaml", "nested_config", "paths_of"]
 
 # A path that a stage reads or writes: the pipeline hashes the one and skips on the other.
 Input = typing.Annotated[Path, "input"]
@@ -25,9 +25,31 @@ def doc(default: Any, en: str, zh: str, **options: Any) -> Any:
 
 
 class Config(BaseModel):
-    """Frozen settings. An unknown key is an error that names the nearest known one."""
+    """Frozen settings. An unknown key is an error that names the nearest known one.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+    A field that Python or pydantic will not let have its name ends in `_`; people write it without: `json_` is `json`.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=False,
+        alias_generator=lambda name: name.rstrip("_"),
+        populate_by_name=True,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_nested_defaults(cls, values: Any) -> Any:
+        """Giving one setting of a nested default leaves the others as that default has them."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        for name, field in cls.model_fields.items():
+            key = field.alias if field.alias in values else name
+            if isinstance(field.default, Config) and isinstance(values.get(key), dict):
+                values[key] = field.default.model_dump(exclude_unset=True, by_alias=True) | values[key]
+        return values
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str = "config") -> Self:
@@ -76,6 +98,11 @@ def load_yaml(path: Path) -> dict[str, Any]:
                 "请检查路径;自带的配方:danlu run --list",
             ),
         ) from None
+    except OSError as error:
+        raise ConfigError(
+            tr(f"cannot read {path}: {error.strerror}", f"无法读取 {path}:{error.strerror}"),
+            tr("give a YAML file", "请给出 YAML 文件"),
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(tr(f"{path} is not valid YAML: {error}", f"{path} 不是合法的 YAML:{error}")) from None
     if values is None:
@@ -86,27 +113,32 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def _refuse_unknown(cls: type[BaseModel], values: dict[str, Any], where: str) -> None:
+    fields = {field.alias or name: field for name, field in cls.model_fields.items()}
     for key, value in values.items():
-        if key not in cls.model_fields:
-            near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.5)
-            known = ", ".join(cls.model_fields)
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.5)
+            known = ", ".join(fields)
             raise ConfigError(
                 tr(f"{where}: unknown setting '{key}'", f"{where}:没有名为“{key}”的设置"),
                 tr(f"did you mean '{near[0]}'?", f"是不是想写“{near[0]}”?")
                 if near
                 else tr(f"known: {known}", f"可用的有:{known}"),
             )
-        nested = _config_in(cls.model_fields[key].annotation)
-        if nested and isinstance(value, dict):
-            _refuse_unknown(nested, value, f"{where}: {key}")
+        nested = nested_config(fields[key].annotation)
+        parts = (
+            {f"{key}[{number}]": part for number, part in enumerate(value)} if isinstance(value, list) else {key: value}
+        )
+        for place, part in parts.items():
+            if nested and isinstance(part, dict):
+                _refuse_unknown(nested, part, f"{where}: {place}")
 
 
-def _config_in(annotation: Any) -> type[BaseModel] | None:
-    """The Config class inside `annotation`, also when it is optional."""
+def nested_config(annotation: Any) -> type[BaseModel] | None:
+    """The Config class inside `annotation`, also when it is optional or there are many of it."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        found = [_config_in(part) for part in typing.get_args(annotation)]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, list, tuple):
+        found = [nested_config(part) for part in typing.get_args(annotation)]
         return next((part for part in found if part), None)
     return None
 

@@ -8,6 +8,7 @@ import ast
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def download(link: Link, target: Path, *, size: int, advance: Callable[[int], No
         except _BrokenError as error:
             misses = 0 if _length(target) > before else misses + 1
             if misses == _MISSES:
-                host = urlsplit(link.url).netloc.rpartition("@")[2]
+                host = _host(link.url)
                 raise Unreachable(tr(f"{host} cannot be reached: {error}", f"连不上 {host}:{error}")) from None
             time.sleep(0.5 * misses)
 
@@ -113,7 +114,7 @@ def _stream(link: Link, target: Path, start: int, size: int, advance: Callable[[
                     file.write(piece)
                     advance(done)
     except broken as error:
-        raise _BrokenError(str(error) or type(error).__name__) from None
+        raise _BrokenError(_reason(error)) from None
     if done < size:
         raise _BrokenError(tr(f"it ended after {human_size(done)}", f"只传了 {human_size(done)} 就断了"))
 
@@ -132,8 +133,17 @@ def _too_long(link: Link, size: int) -> str:
 
 def _shown(link: Link) -> str:
     """The address without a name and password in it."""
-    parts = urlsplit(link.url)
-    return f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{_host(link.url)}{urlsplit(link.url).path}"
+
+
+def _host(address: str) -> str:
+    return urlsplit(address).netloc.rpartition("@")[2]
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the library's objects around it."""
+    inner = getattr(error.args[0], "reason", None) if error.args else None
+    return re.sub(r"^\w+\(.*?\): ", "", str(inner or error)) or type(error).__name__
 
 
 def _certificates(path: str | None) -> str | bool:
@@ -284,7 +294,7 @@ def pypi_link(project: str, filename: str) -> Link:
             except NoSuchProjectError:
                 packages = []
             except broken as error:
-                failed.append(str(error))
+                failed.append(f"{_host(address)}: {_reason(error)}")
                 continue
         asked.append(address)
         for package in packages:

@@ -1,6 +1,7 @@
 """Files that are complete or absent, never half there."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ __all__ = [
     "hash_path",
     "human_size",
     "read_json",
+    "remove_folder",
     "sha256_file",
     "storage_errors",
     "write_json",
@@ -26,6 +28,7 @@ __all__ = [
 
 # What only tells about a file, or was made beside it, does not count as its content.
 _NOT_CONTENT = {".DS_Store", "__pycache__"}
+_NOT_WRITABLE = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 
 @contextmanager
@@ -38,6 +41,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         try:
             yield temporary
             _fsync(temporary)
@@ -49,27 +53,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it takes the name only when the block succeeds."""
+    """Yield a temporary folder beside `path`; it takes the name only when the block succeeds.
+
+    Raises StorageError as `atomic_path` does, and when `path` is a file.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     with storage_errors(path):
+        if path.is_file():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{path.name}.tmp-*"):  # of a process that was killed
-            if not _alive(left.name.rpartition("-")[2]):
-                shutil.rmtree(left, ignore_errors=True)
+        _sweep(path)
         temporary.mkdir()
         try:
             yield temporary
             for file in sorted(temporary.rglob("*")):
                 _fsync(file)
             _fsync(temporary)
-            if path.exists():
-                old = path.with_name(f".{path.name}.old-{os.getpid()}")
-                os.replace(path, old)
-                os.replace(temporary, path)
-                shutil.rmtree(old)
-            else:
-                os.replace(temporary, path)
+            _exchange(temporary, path)
             _fsync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -90,12 +91,50 @@ def storage_errors(path: Path) -> Iterator[None]:
                     f"该处剩余 {human_size(free)};腾出空间后重新执行同一命令即可,已有内容没有丢失",
                 ),
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        if error.errno in _NOT_WRITABLE:
             raise StorageError(
                 tr(f"cannot write {path}: {error.strerror}", f"无法写入 {path}:{error.strerror}"),
                 tr("choose another place with --out", "请用 --out 换一个位置"),
             ) from None
         raise
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder: it is whole or gone, also when the process is killed amid it."""
+    path = Path(path)
+    with storage_errors(path):
+        _sweep(path)
+        gone = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+        os.replace(path, gone)
+        shutil.rmtree(gone)
+
+
+def _exchange(temporary: Path, path: Path) -> None:
+    """Put the folder `temporary` in the place of `path`."""
+    if not path.exists():
+        os.replace(temporary, path)
+        return
+    old = path.with_name(f".{path.name}.old-{os.getpid()}")
+    os.replace(path, old)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        os.replace(old, path)
+        raise
+    shutil.rmtree(old)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a process that was killed left beside `path`; killed amid an exchange, give the old folder back."""
+    for kind in ("tmp", "old"):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.{kind}-*"):
+            pid = left.name.rpartition("-")[2]
+            if _alive(pid) and pid != str(os.getpid()):  # in a container the next process has the same number
+                continue
+            if kind == "old" and not path.exists():
+                os.replace(left, path)
+            else:
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def _existing(path: Path) -> Path:
@@ -150,14 +189,17 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+_AGAIN = tr("copy it again, or run the stage that made it", "请重新拷贝,或重跑生成它的阶段")
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; raise FolderError that names the file and what is wrong with it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FolderError(tr(f"missing file: {path}", f"缺少文件:{path}")) from None
+        raise FolderError(tr(f"missing file: {path}", f"缺少文件:{path}"), _AGAIN) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FolderError(tr(f"{path} is damaged: {error}", f"{path} 已损坏:{error}")) from None
+        raise FolderError(tr(f"{path} is damaged: {error}", f"{path} 已损坏:{error}"), _AGAIN) from None
 
 
 def human_size(size: float) -> str:

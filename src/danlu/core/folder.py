@@ -6,6 +6,8 @@ Only safetensors and JSON are read; nothing is unpickled.
 """
 
 import json
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,8 @@ _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MANIFEST = "danlu.json"
 _SHARD_BYTES = 5_000_000_000
+# Files that need not be there, but are read where they are.
+_OPTIONAL = (_INDEX, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 class Lineage(Config):
@@ -62,8 +66,10 @@ class ModelFolder:
                     "请给出含有 config.json 与 model.safetensors 的文件夹",
                 ),
             )
-        manifest = read_json(path / _MANIFEST) if (path / _MANIFEST).exists() else None
-        folder = cls(path, read_json(path / "config.json"), manifest)
+        manifest = _read_mapping(path / _MANIFEST) if (path / _MANIFEST).exists() else None
+        if manifest is not None and not isinstance(manifest.get("files"), dict):
+            raise _damaged(path / _MANIFEST, tr("it lists no files", "其中没有文件清单"))
+        folder = cls(path, _read_mapping(path / "config.json"), manifest)
         if verify:
             folder.verify()
         return folder
@@ -99,7 +105,7 @@ class ModelFolder:
     def generation(self) -> dict[str, Any]:
         """`generation_config.json`, empty when there is none."""
         file = self.path / "generation_config.json"
-        return read_json(file) if file.exists() else {}
+        return _read_mapping(file) if file.exists() else {}
 
     @property
     def hash(self) -> str:
@@ -118,8 +124,22 @@ class ModelFolder:
         return sorted(file for file in self.path.iterdir() if file.is_file() and file.name != _MANIFEST)
 
     def verify(self) -> None:
-        """Compare every file with the manifest."""
-        for name, expected in (self._manifest or {}).get("files", {}).items():
+        """Compare every file with the manifest, and see that none was added that would be read."""
+        if self._manifest is None:
+            return
+        for name in _OPTIONAL:
+            if name not in self._manifest["files"] and (self.path / name).exists():
+                raise FolderError(
+                    tr(
+                        f"{self.path / name} was added since: it is not in {_MANIFEST}",
+                        f"{self.path / name} 是后来加入的:{_MANIFEST} 中没有它",
+                    ),
+                    tr(
+                        f"remove it; if you added it on purpose, delete {_MANIFEST}",
+                        f"请移除它;若是有意加入,请删除 {_MANIFEST}",
+                    ),
+                )
+        for name, expected in self._manifest["files"].items():
             file = self.path / name
             if not file.exists():
                 raise FolderError(
@@ -141,8 +161,10 @@ class ModelFolder:
     def weight_files(self) -> list[Path]:
         """The safetensors files, in order."""
         if (self.path / _INDEX).exists():
-            index = read_json(self.path / _INDEX)
-            files = [self.path / name for name in sorted(set(index.get("weight_map", {}).values()))]
+            places = _read_mapping(self.path / _INDEX).get("weight_map")
+            if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+                raise _damaged(self.path / _INDEX, tr("it has no weight_map", "其中没有 weight_map"))
+            files = [self.path / name for name in sorted(set(places.values()))]
         else:
             files = [self.path / _WEIGHTS]
         for file in files:
@@ -166,10 +188,7 @@ class ModelFolder:
                     for name in opened.keys():  # noqa: SIM118  (not a dict)
                         yield name, opened.get_tensor(name)
             except SafetensorError as error:
-                raise FolderError(
-                    tr(f"{file} is damaged: {error}", f"{file} 已损坏:{error}"),
-                    tr("copy it again, or run the stage that made it", "请重新拷贝,或重跑生成它的阶段"),
-                ) from None
+                raise _damaged(file, str(error)) from None
 
     def record(self, **measured: Any) -> None:
         """Add to what was measured of this model."""
@@ -180,13 +199,25 @@ class ModelFolder:
         write_json(self.path / _MANIFEST, self._manifest)
 
 
+def _read_mapping(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise _damaged(path, tr("it is no mapping", "不是“键: 值”结构"))
+    return value
+
+
+def _damaged(file: Path, how: str) -> FolderError:
+    return FolderError(
+        tr(f"{file} is damaged: {how}", f"{file} 已损坏:{how}"),
+        tr("copy it again, or run the stage that made it", "请重新拷贝,或重跑生成它的阶段"),
+    )
+
+
 def _dump(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def _save_tensors(folder: Path, tensors: Mapping[str, "Tensor"]) -> None:
-    from safetensors.torch import save_file
-
     ready = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     shards: list[dict[str, Tensor]] = [{}]
     filled = 0
@@ -197,12 +228,24 @@ def _save_tensors(folder: Path, tensors: Mapping[str, "Tensor"]) -> None:
         shards[-1][name] = tensor
         filled += tensor.nbytes
     if len(shards) == 1:
-        save_file(shards[0], folder / _WEIGHTS, metadata={"format": "pt"})
+        _save_shard(shards[0], folder / _WEIGHTS)
         return
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, folder / file, metadata={"format": "pt"})
+        _save_shard(shard, folder / file)
         weight_map |= dict.fromkeys(shard, file)
     total = sum(tensor.nbytes for tensor in ready.values())
     _dump(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _save_shard(tensors: "dict[str, Tensor]", file: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, file, metadata={"format": "pt"})
+    except SafetensorError as error:  # it wraps what the system said, such as 'disk full'
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from None
+        raise

@@ -56,7 +56,9 @@ class Report:
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         head = "".join(f"<th>{html.escape(str(column))}</th>" for column in columns)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-        self._blocks.append(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+        self._blocks.append(
+            f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
 
     def curves(self, pictures: Iterable[tuple[str, Mapping[str, Sequence[tuple[float, float]]], str, str]]) -> None:
         """Pictures (title, {series: [(x, y), ...]}, name of x, name of y), side by side.
@@ -69,7 +71,7 @@ class Report:
     def poems(self, poems: Iterable[tuple[str, str, str]]) -> None:
         """Cards of (title, text, small print)."""
         cards = "".join(
-            f'<div class="poem"><b>{html.escape(title)}</b>{html.escape(text)}<small>{html.escape(note)}</small></div>'
+            f'<div class="poem"><b>{html.escape(title)}</b>{html.escape(_one_line_a_clause(text))}<small>{html.escape(note)}</small></div>'
             for title, text, note in poems
         )
         self._blocks.append(f'<div class="poems">{cards}</div>')
@@ -84,6 +86,10 @@ class Report:
         )
         with atomic_path(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
+
+
+def _one_line_a_clause(text: str) -> str:
+    return text.replace("，", "，\n")
 
 
 def _draw(title: str, series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> str:

@@ -1,10 +1,11 @@
 """A run: one stage's folder, with its settings, metrics, report and model."""
 
 import json
-import shutil
+import math
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any, Self
 from danlu import __version__
 from danlu.core.config import Config
 from danlu.core.device import machine
-from danlu.core.errors import ConfigError, Interrupted
-from danlu.core.files import atomic_path, read_json, write_json
+from danlu.core.errors import ConfigError, Interrupted, StorageError
+from danlu.core.files import atomic_path, read_json, storage_errors, write_json
 from danlu.core.i18n import tr
 
 __all__ = ["Run", "all_runs", "read_metrics"]
@@ -36,6 +37,7 @@ class Run:
         self.path, self.verb, self.config, self.parent = Path(path), verb, config, parent
         self.measured: dict[str, Any] = {}
         self._board: Any = None
+        self._board_from = 0  # TensorBoard forgets what it was told of this step and later ones
         self._seconds_before = 0.0
 
     @property
@@ -48,9 +50,9 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """The same run is there already, finished."""
+        """The same run is there already, finished, and so is the model it made."""
         found = self._found()
-        return found is not None and found["status"] == "done"
+        return found is not None and found["status"] == "done" and self.model_path.exists()
 
     def _found(self) -> dict[str, Any] | None:
         if not (self.path / "run.json").exists():
@@ -59,6 +61,8 @@ class Run:
         mine = {"verb": self.verb, "config": self.config.plain(), "parent": self.parent}
         if {key: found.get(key) for key in mine} == mine:
             return found
+        if found.get("status") in ("failed", "interrupted") and not self._has_work():
+            return None  # such as after a mistyped path: nothing is lost by another attempt
         changed = ", ".join(_differences(found, mine)) or "?"
         raise ConfigError(
             tr(
@@ -68,9 +72,14 @@ class Run:
             tr("choose another --out, or delete that folder", "请换一个 --out,或删除该文件夹"),
         )
 
+    def _has_work(self) -> bool:
+        """There is something that took time: a checkpoint or a model."""
+        return self.model_path.exists() or any(self.checkpoints.glob("step-*"))
+
     def __enter__(self) -> Self:
         found = self._found()
-        self.path.mkdir(parents=True, exist_ok=True)
+        with storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         if found:
             self._seconds_before = found.get("seconds", 0.0)
             self.measured = found.get("measured", {})
@@ -94,15 +103,17 @@ class Run:
         """Seconds spent, earlier attempts included."""
         return self._seconds_before + time.monotonic() - self._started
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Append one line of metrics, readable at once by whoever watches."""
-        line = {"step": step, "seconds": round(self.seconds, 3), **metrics}
-        self._metrics.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._metrics.flush()
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Append one line of metrics, readable at once by whoever watches; what is not finite is null, as JSON has it."""
+        finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in metrics.items()}
+        line = {"step": step, "seconds": round(self.seconds, 3), **finite}
+        with storage_errors(self.path):
+            self._metrics.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._metrics.flush()
         if self._board is None and find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(self.path / "tensorboard"))
+            self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=self._board_from)
         if self._board is not None:
             for name, value in metrics.items():
                 if isinstance(value, int | float):
@@ -115,7 +126,7 @@ class Run:
         kept = [json.dumps(line, ensure_ascii=False) + "\n" for line in read_metrics(self.path) if line["step"] <= step]
         with atomic_path(path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
-        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+        self._board_from = step + 1
         self._metrics = open(path, "a", encoding="utf-8")  # noqa: SIM115
 
     def _write(self, status: str) -> None:
@@ -134,23 +145,34 @@ class Run:
         write_json(self.path / "run.json", record)
         row = (str(self.path.absolute()), self.verb, status, self._born, record["seconds"])
         texts = (json.dumps(record["config"]), json.dumps(self.measured), self.parent)
-        with closing(_database(self.path)) as database, database:
+        with _database(self.path) as database:
             database.execute("insert or replace into runs values (?,?,?,?,?,?,?,?)", row + texts)
 
 
-def _database(path: Path) -> sqlite3.Connection:
+@contextmanager
+def _database(path: Path) -> Iterator[sqlite3.Connection]:
+    """The table of the runs beside, or above, the run at `path`. Raises StorageError."""
     root = next((p for p in path.absolute().parents if p.name == "runs"), path.absolute().parent)
-    root.mkdir(parents=True, exist_ok=True)
-    database = sqlite3.connect(root / "runs.sqlite", timeout=30)
-    database.execute(_TABLE)
-    return database
+    file = root / "runs.sqlite"
+    try:
+        with closing(sqlite3.connect(file, timeout=30)) as database, database:
+            database.execute(_TABLE)
+            yield database
+    except sqlite3.Error as error:
+        raise StorageError(
+            tr(f"cannot use {file}: {error}", f"无法使用 {file}:{error}"),
+            tr(
+                "is the disk full? the file is only a list of runs: if it is damaged, delete it",
+                "磁盘是否已满?该文件只是运行的清单;若已损坏,删除即可",
+            ),
+        ) from None
 
 
 def all_runs(root: Path) -> list[dict[str, Any]]:
     """The rows of `root`/runs.sqlite, newest first."""
     if not (root / "runs.sqlite").exists():
         return []
-    with closing(_database(root / "any")) as database:
+    with _database(root / "any") as database:
         database.row_factory = sqlite3.Row
         return [dict(row) for row in database.execute("select * from runs order by started desc, rowid desc")]
 

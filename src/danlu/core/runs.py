@@ -31,10 +31,22 @@ def run(config: Config) -> None:
     """Print the table, newest first."""
     rows = all_runs(config.folder)
     if not rows:
-        print(tr(f"no runs under {config.folder} yet; begin with: danlu quickstart", f"{config.folder} 下还没有运行;从 danlu quickstart 开始"))
+        print(
+            tr(
+                f"no runs under {config.folder} yet; begin with: danlu quickstart",
+                f"{config.folder} 下还没有运行;从 danlu quickstart 开始",
+            )
+        )
         return
     table = Table()
-    for column in (tr("run", "运行"), tr("verb", "命令"), tr("status", "状态"), tr("started", "开始"), tr("seconds", "秒"), tr("measured", "测得")):
+    for column in (
+        tr("run", "运行"),
+        tr("verb", "命令"),
+        tr("status", "状态"),
+        tr("started", "开始"),
+        tr("seconds", "秒"),
+        tr("measured", "测得"),
+    ):
         table.add_column(column)
     for row in rows:
         measured = json.loads(row["measured"])

@@ -36,7 +36,11 @@ class Config(Base):
     model: Input = doc(..., "model folder", "模型文件夹")
     data: Input = doc(..., "prepared data folder", "准备好的数据文件夹")
     task: Literal["none", "poem"] = doc("none", "task to answer and score", "要作答并评分的任务")
-    style: Literal["auto", "chat", "plain"] = doc("auto", "ask by chat, or continue plain text; auto: chat if the model was tuned for it", "以对话提问,或续写纯文本;auto:经过对话微调的模型用对话")
+    style: Literal["auto", "chat", "plain"] = doc(
+        "auto",
+        "ask by chat, or continue plain text; auto: chat if the model was tuned for it",
+        "以对话提问,或续写纯文本;auto:经过对话微调的模型用对话",
+    )
     limit: PositiveInt = doc(200, "questions asked", "提问数")
     split: Literal["valid", "test"] = doc("test", "which held-out rows the task asks about", "任务使用的留出数据")
     sampling: SamplingParams = doc(SamplingParams(max_tokens=80, seed=0), "how answers are drawn", "作答时的采样设置")
@@ -116,7 +120,11 @@ def _poem(config: Config, engine: Engine) -> dict[str, Any]:
         "style": "chat" if chat else "plain",
         "tokens_per_second": round(sum(len(answer.ids) for answer in answers) / seconds, 1),
         "samples": [
-            {"prompt": task.prompt(i)[-1]["content"] if chat else task.completion(i), "title": task.title(i), "text": answer.text}
+            {
+                "prompt": task.prompt(i)[-1]["content"] if chat else task.completion(i),
+                "title": task.title(i),
+                "text": answer.text,
+            }
             for i, answer in enumerate(answers)
         ],
     }

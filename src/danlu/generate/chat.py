@@ -31,8 +31,14 @@ def run(config: Config) -> None:
     engine = Engine.open(config.model, config.engine)
     if not engine.tokenizer.has_chat:
         raise ConfigError(
-            tr(f"{config.model} has no chat template: it was never taught to answer", f"{config.model} 没有对话模板:它没学过如何回答"),
-            tr("tune it: danlu sft MODEL --data CHATS; or continue text: danlu generate MODEL TEXT", "请先微调:danlu sft 模型 --data 对话;或续写:danlu generate 模型 文本"),
+            tr(
+                f"{config.model} has no chat template: it was never taught to answer",
+                f"{config.model} 没有对话模板:它没学过如何回答",
+            ),
+            tr(
+                "tune it: danlu sft MODEL --data CHATS; or continue text: danlu generate MODEL TEXT",
+                "请先微调:danlu sft 模型 --data 对话;或续写:danlu generate 模型 文本",
+            ),
         )
     start = [{"role": "system", "content": config.system}] if config.system else []
     messages = list(start)

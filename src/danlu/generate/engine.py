@@ -15,6 +15,7 @@ from danlu.core.config import Config, doc
 from danlu.core.device import choose_device, choose_precision
 from danlu.core.errors import ConfigError, ContextError
 from danlu.core.folder import ModelFolder
+from danlu.core.gguf import is_gguf
 from danlu.core.i18n import tr
 from danlu.generate.params import Completion, Event, FinishReason, SamplingParams
 from danlu.models import auto
@@ -33,7 +34,11 @@ class EngineConfig(Config):
 
     max_rows: PositiveInt = doc(64, "requests that are computed together", "同时计算的请求数")
     device: str = doc("auto", "cpu, cuda, cuda:1, mps", "设备:cpu、cuda、cuda:1、mps")
-    dtype: str = doc("auto", "auto: as stored; bf16 for int8 weights where that is fast; or fp32, bf16, fp16", "auto:按存储精度;int8 权重在合适的机器上用 bf16;或 fp32、bf16、fp16")
+    dtype: str = doc(
+        "auto",
+        "auto: as stored; bf16 for int8 weights where that is fast; or fp32, bf16, fp16",
+        "auto:按存储精度;int8 权重在合适的机器上用 bf16;或 fp32、bf16、fp16",
+    )
 
 
 @dataclass
@@ -72,15 +77,17 @@ class Engine:
 
     @classmethod
     def open(cls, folder: Path | str, config: EngineConfig | None = None) -> "Engine":
-        """Load a model folder."""
+        """Load a model folder, or a GGUF file."""
         config = config or EngineConfig()
         device = choose_device(config.device)
-        opened = ModelFolder.open(folder)
         dtype = config.dtype
-        if dtype == "auto" and "quantization_config" in opened.config:
+        if dtype == "auto" and not is_gguf(folder) and "quantization_config" in ModelFolder.open(folder).config:
             dtype = choose_precision("auto", device)
         if dtype not in ("auto", *_DTYPES):
-            raise ConfigError(tr(f"unknown dtype '{dtype}'", f"未知精度“{dtype}”"), tr("one of: auto, fp32, bf16, fp16", "可选:auto、fp32、bf16、fp16"))
+            raise ConfigError(
+                tr(f"unknown dtype '{dtype}'", f"未知精度“{dtype}”"),
+                tr("one of: auto, fp32, bf16, fp16", "可选:auto、fp32、bf16、fp16"),
+            )
         model = auto.load(folder, dtype=_DTYPES.get(dtype), device=device)
         return cls(model, Tokenizer.load(Path(folder)), config)
 
@@ -95,25 +102,15 @@ class Engine:
         """Ids of a text, of chat messages (with the cue to answer), or the ids themselves."""
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt)
-        items = list(prompt)
-        if items and isinstance(items[0], dict):
-            return self.tokenizer.render(items, add_generation_prompt=True).ids
-        return [int(item) for item in items]  # type: ignore[arg-type]
+        messages = [item for item in prompt if isinstance(item, dict)]
+        if messages:
+            return self.tokenizer.render(messages, add_generation_prompt=True).ids
+        return [int(item) for item in prompt if isinstance(item, int)]
 
     def add(self, prompt: Prompt, params: SamplingParams | None = None) -> int:
         """Queue a request; return its number. Raises ContextError when the prompt leaves no room for an answer."""
         params = params or SamplingParams()
-        ids = self.encode(prompt)
-        if not ids:
-            raise ContextError(tr("the prompt is empty", "提示词为空"), tr("give at least one character", "请至少给出一个字"))
-        if len(ids) >= self.model.context:
-            raise ContextError(
-                tr(
-                    f"the prompt has {len(ids)} tokens, the model's context {self.model.context}",
-                    f"提示词有 {len(ids)} 个 token,而模型的上下文只有 {self.model.context}",
-                ),
-                tr(f"shorten it to {self.model.context - 1} or fewer", f"请缩短到 {self.model.context - 1} 个以内"),
-            )
+        ids = self.fitting(prompt)
         generator = torch.Generator()
         generator.manual_seed(params.seed) if params.seed is not None else generator.seed()
         limit = min(self.model.context, len(ids) + params.max_tokens)
@@ -123,6 +120,23 @@ class Engine:
             request = _Request(number, len(ids), ids, params, generator, limit, self.tokenizer.stream_decoder())
             self._waiting.append(request)
         return number
+
+    def fitting(self, prompt: Prompt) -> list[int]:
+        """`encode`, with a look at the length. Raises ContextError for nothing, and for what leaves no room to answer."""
+        ids = self.encode(prompt)
+        if not ids:
+            raise ContextError(
+                tr("the prompt is empty", "提示词为空"), tr("give at least one character", "请至少给出一个字")
+            )
+        if len(ids) >= self.model.context:
+            raise ContextError(
+                tr(
+                    f"the prompt has {len(ids)} tokens, the model's context {self.model.context}",
+                    f"提示词有 {len(ids)} 个 token,而模型的上下文只有 {self.model.context}",
+                ),
+                tr(f"shorten it to {self.model.context - 1} or fewer", f"请缩短到 {self.model.context - 1} 个以内"),
+            )
+        return ids
 
     def cancel(self, number: int) -> None:
         """Forget a request, waiting or running; its row is free at the next step."""
@@ -134,7 +148,9 @@ class Engine:
         """Something waits or runs."""
         return bool(self._waiting or self._running)
 
-    def generate(self, prompts: Iterable[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None) -> list[Completion]:
+    def generate(
+        self, prompts: Iterable[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None
+    ) -> list[Completion]:
         """Complete all prompts; the order stays. A seed in common is made different for each prompt."""
         prompts = list(prompts)
         each = _spread(params, len(prompts))
@@ -221,7 +237,9 @@ class Engine:
             seen = torch.zeros_like(logits, dtype=torch.bool)
             for row, request in enumerate(self._running):
                 seen[row, torch.tensor(request.ids, device=device)] = True
-            logits = penalise_repetition(logits, seen, torch.tensor([p.repetition_penalty for p in params], device=device))
+            logits = penalise_repetition(
+                logits, seen, torch.tensor([p.repetition_penalty for p in params], device=device)
+            )
         uniform = torch.cat([torch.rand(1, generator=request.generator) for request in self._running])
         return sample(
             logits,
@@ -244,7 +262,10 @@ class Engine:
             if len(request.ids) >= request.limit:
                 reason = "length"
                 request.text += request.decoder.flush()  # type: ignore[attr-defined]
-        cut = min((at for at in (request.text.find(stop, request.told) for stop in request.params.stop) if at >= 0), default=-1)
+        cut = min(
+            (at for at in (request.text.find(stop, request.told) for stop in request.params.stop) if at >= 0),
+            default=-1,
+        )
         if cut >= 0:
             reason, request.text = "stop", request.text[:cut]
         safe = len(request.text) if reason else len(request.text) - _held_back(request.text, request.params.stop)
@@ -281,5 +302,7 @@ def _spread(params: SamplingParams | Sequence[SamplingParams] | None, number: in
             return [base] * number
         return [base.model_copy(update={"seed": base.seed + i}) for i in range(number)]
     if len(params) != number:
-        raise ConfigError(tr(f"{number} prompts but {len(params)} settings", f"{number} 个提示词却有 {len(params)} 组设置"))
+        raise ConfigError(
+            tr(f"{number} prompts but {len(params)} settings", f"{number} 个提示词却有 {len(params)} 组设置")
+        )
     return list(params)

@@ -11,6 +11,8 @@ from pydantic import PositiveInt
 
 from danlu.core.config import Config as Base
 from danlu.core.config import Input, doc
+from danlu.core.errors import DataError
+from danlu.core.i18n import tr
 from danlu.generate.engine import Engine, EngineConfig, Prompt
 from danlu.generate.params import SamplingParams
 
@@ -30,7 +32,7 @@ class Config(Base):
 
 def run(config: Config) -> None:
     """Print the answer as it comes; several answers one after another."""
-    text = sys.stdin.read() if config.prompt == "-" else config.prompt
+    text = _read_stdin() if config.prompt == "-" else config.prompt
     prompt: Prompt = [{"role": "user", "content": text}] if config.chat else text
     engine = Engine.open(config.model, config.engine)
     if config.n > 1:
@@ -40,3 +42,16 @@ def run(config: Config) -> None:
     for piece in engine.stream(prompt, config.sampling):
         print(piece, end="", flush=True)
     print()
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            tr(
+                f"standard input is not UTF-8: byte {error.start} cannot be decoded",
+                f"标准输入不是 UTF-8:第 {error.start} 个字节无法解码",
+            ),
+            tr("convert it first, for instance with iconv", "请先转换编码,例如用 iconv"),
+        ) from None

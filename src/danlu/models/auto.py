@@ -1,6 +1,7 @@
 """From a model folder to a model, and back."""
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,42 +10,40 @@ from torch import Tensor, nn
 
 from danlu.core.errors import FolderError
 from danlu.core.folder import Lineage, ModelFolder
+from danlu.core.gguf import is_gguf
 from danlu.core.i18n import tr
 from danlu.models.base import LanguageModel
-from danlu.models.decoder import Decoder, DecoderConfig
+from danlu.models.families import DECODERS
 from danlu.models.quantised import prepare_quantised
 
-__all__ = ["build", "count_parameters", "load", "save", "state_to_save"]
+__all__ = ["FAMILIES", "build", "count_parameters", "load", "save", "state_to_save"]
 
+# model_type of config.json -> the module whose `from_hf(config, where)` builds it
+FAMILIES = {**dict.fromkeys(DECODERS, "danlu.models.decoder")}
 _SHOWN = 5  # names listed before "and n more"
 
 
 def build(config: Mapping[str, Any], where: str = "config.json") -> LanguageModel:
-    """An uninitialised model for a Hugging Face config. Raises FolderError for what danlu does not implement."""
+    """An uninitialised model for a Hugging Face config.
+
+    Raises FolderError for a family, or a setting of one, that danlu does not implement.
+    """
     kind = config.get("model_type")
-    if kind != "llama":
+    if kind not in FAMILIES:
         raise FolderError(
             tr(f"{where}: model_type '{kind}' is not implemented", f"{where}:尚未实现 model_type“{kind}”"),
-            tr("implemented: llama", "已实现:llama"),
+            tr(f"implemented: {', '.join(FAMILIES)}", f"已实现:{'、'.join(FAMILIES)}"),
         )
-    for key in ("attention_bias", "mlp_bias"):
-        if config.get(key):
-            raise FolderError(tr(f"{where}: {key} is not implemented", f"{where}:尚未实现 {key}"))
-    if config.get("hidden_act", "silu") != "silu":
-        raise FolderError(tr(f"{where}: hidden_act '{config['hidden_act']}' is not implemented", f"{where}:尚未实现 hidden_act“{config['hidden_act']}”"))
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise FolderError(tr(f"{where}: rope type {rope} is not implemented", f"{where}:尚未实现该 RoPE 类型 {rope}"))
-    shape = {key: config[key] for key in DecoderConfig.model_fields if config.get(key) is not None}
-    shape["rope_theta"] = rope.get("rope_theta", config.get("rope_theta", 10000.0))
-    return Decoder(DecoderConfig.parse(shape, where))
+    return import_module(FAMILIES[kind]).from_hf(config, where)
 
 
 def load(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> LanguageModel:
-    """Open a folder and load it; `dtype` casts the floating-point weights (default: as stored).
+    """Open a folder, or a GGUF file, and load it; `dtype` casts the floating-point weights (default: as stored).
 
     Raises FolderError naming every tensor that is missing, surplus or of another shape.
     """
+    if is_gguf(path):
+        return import_module("danlu.models.gguf").load_gguf(path, dtype=dtype, device=device)
     folder = ModelFolder.open(path)
     with torch.device("meta"):  # no memory and no time for values that are about to be replaced
         model = build(folder.config, str(folder.path / "config.json"))
@@ -78,7 +77,11 @@ def _fit_state(model: LanguageModel, state: dict[str, Tensor], path: Path) -> No
             ],
         ),
     ]
-    told = [f"{kind}: {', '.join(names[:_SHOWN])}{f' (+{len(names) - _SHOWN})' if len(names) > _SHOWN else ''}" for kind, names in faults if names]
+    told = [
+        f"{kind}: {', '.join(names[:_SHOWN])}{f' (+{len(names) - _SHOWN})' if len(names) > _SHOWN else ''}"
+        for kind, names in faults
+        if names
+    ]
     if told:
         raise FolderError(
             tr(f"{path}: the weights do not fit config.json; ", f"{path}:权重与 config.json 不符;") + "; ".join(told),

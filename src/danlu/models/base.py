@@ -62,7 +62,9 @@ class KVCache:
     stale entries beyond a row's position are masked, so rows need no clearing.
     """
 
-    def __init__(self, layers: int, rows: int, heads: int, length: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, layers: int, rows: int, heads: int, length: int, head_dim: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
         shape = (layers, rows, heads, length, head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)

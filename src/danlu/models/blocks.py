@@ -8,7 +8,7 @@ from danlu.models.base import KVCache
 from danlu.ops.attention import attention
 from danlu.ops.rope import rotate
 
-__all__ = ["Attention", "DecoderLayer", "GatedMLP", "RMSNorm"]
+__all__ = ["Attention", "DecoderLayer", "GatedMLP", "MixtralLayer", "OffsetRMSNorm", "RMSNorm", "SandwichLayer"]
 
 
 class RMSNorm(nn.Module):
@@ -23,23 +23,56 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
 
 
+class OffsetRMSNorm(nn.Module):
+    """RMSNorm whose weight is kept as its distance from 1, in float32 throughout (Gemma). [..., D] -> [..., D]."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), x.shape[-1:], 1.0 + self.weight.float(), self.eps).type_as(x)
+
+
 class Attention(nn.Module):
     """Grouped-query self-attention (Ainslie et al. 2023): `heads` queries share `kv_heads` keys and values.
 
     kv_heads = heads is multi-head attention, kv_heads = 1 is multi-query.
+    norms: RMSNorm of each query and key head before the rotation (Henry et al. 2020, "QK-norm"), or none;
+    scalar: scores are divided by its root instead of head_dim's.
     """
 
-    def __init__(self, size: int, heads: int, kv_heads: int, head_dim: int) -> None:
+    def __init__(
+        self,
+        size: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        *,
+        qkv_bias: bool = False,
+        out_bias: bool = False,
+        norms: tuple[nn.Module, nn.Module] | None = None,
+        scalar: float | None = None,
+    ) -> None:
         super().__init__()
         self.head_dim = head_dim
-        self.q_proj = nn.Linear(size, heads * head_dim, bias=False)
-        self.k_proj = nn.Linear(size, kv_heads * head_dim, bias=False)
-        self.v_proj = nn.Linear(size, kv_heads * head_dim, bias=False)
-        self.o_proj = nn.Linear(heads * head_dim, size, bias=False)
+        self.q_proj = nn.Linear(size, heads * head_dim, bias=qkv_bias)
+        self.k_proj = nn.Linear(size, kv_heads * head_dim, bias=qkv_bias)
+        self.v_proj = nn.Linear(size, kv_heads * head_dim, bias=qkv_bias)
+        self.o_proj = nn.Linear(heads * head_dim, size, bias=out_bias)
+        self.q_norm, self.k_norm = norms or (None, None)
+        self.stretch = (head_dim / scalar) ** 0.5 if scalar is not None and scalar != head_dim else None
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
         """x: [B, T, D]; rotary: cos, sin [B, 1, T, d]; mask: additive [B, 1, T, S]. Returns [B, T, D]."""
         q, k, v = (self._heads(projection(x)) for projection in (self.q_proj, self.k_proj, self.v_proj))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.stretch is not None:
+            q = q * self.stretch
         cos, sin = (part.to(q.dtype) for part in rotary)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if cache is not None:
@@ -53,16 +86,19 @@ class Attention(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """SwiGLU: down(silu(gate(x)) · up(x)) (Shazeer 2020, eq. 6). [..., D] -> [..., D]."""
+    """SwiGLU: down(silu(gate(x)) · up(x)) (Shazeer 2020, eq. 6); GeGLU with `gelu`. [..., D] -> [..., D]."""
 
-    def __init__(self, size: int, inner: int) -> None:
+    def __init__(self, size: int, inner: int, *, bias: bool = False, gelu: bool = False) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(size, inner, bias=False)
-        self.up_proj = nn.Linear(size, inner, bias=False)
-        self.down_proj = nn.Linear(inner, size, bias=False)
+        self.gate_proj = nn.Linear(size, inner, bias=bias)
+        self.up_proj = nn.Linear(size, inner, bias=bias)
+        self.down_proj = nn.Linear(inner, size, bias=bias)
+        self.gelu = gelu
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate = self.gate_proj(x)
+        opened = F.gelu(gate, approximate="tanh") if self.gelu else F.silu(gate)
+        return self.down_proj(opened * self.up_proj(x))
 
 
 class DecoderLayer(nn.Module):
@@ -75,6 +111,44 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RMSNorm(size, eps)
         self.post_attention_layernorm = RMSNorm(size, eps)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache, layer)
         return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class MixtralLayer(nn.Module):
+    """DecoderLayer whose sparse MLP has the name that Mixtral gives it."""
+
+    def __init__(self, attention: Attention, experts: nn.Module, size: int, eps: float) -> None:
+        super().__init__()
+        self.self_attn = attention
+        self.block_sparse_moe = experts
+        self.input_layernorm = RMSNorm(size, eps)
+        self.post_attention_layernorm = RMSNorm(size, eps)
+
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache, layer)
+        return x + self.block_sparse_moe(self.post_attention_layernorm(x))
+
+
+class SandwichLayer(nn.Module):
+    """Gemma's layer: each block is normed before and after, x + norm(attention(norm(x))), likewise the MLP."""
+
+    def __init__(self, attention: Attention, mlp: nn.Module, size: int, eps: float) -> None:
+        super().__init__()
+        self.self_attn = attention
+        self.mlp = mlp
+        self.input_layernorm = OffsetRMSNorm(size, eps)
+        self.post_attention_layernorm = OffsetRMSNorm(size, eps)
+        self.pre_feedforward_layernorm = OffsetRMSNorm(size, eps)
+        self.post_feedforward_layernorm = OffsetRMSNorm(size, eps)
+
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
+        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotary, mask, cache, layer))
+        return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))

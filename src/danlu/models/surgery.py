@@ -10,7 +10,9 @@ from danlu.core.i18n import tr
 __all__ = ["replace"]
 
 
-def replace(model: nn.Module, match: Callable[[str, nn.Module], bool], make: Callable[[str, nn.Module], nn.Module]) -> list[str]:
+def replace(
+    model: nn.Module, match: Callable[[str, nn.Module], bool], make: Callable[[str, nn.Module], nn.Module]
+) -> list[str]:
     """Put `make(name, module)` where `match(name, module)` holds; return the names.
 
     Raises ConfigError when nothing matches: a method that changes no layer would train nothing and say so nowhere.

@@ -6,9 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["additive", "attention", "attention_weights", "cache_mask", "packed_mask"]
+__all__ = ["additive", "attention", "attention_weights", "cache_mask", "causal_mask", "packed_mask"]
 
-_SHORT = 512  # keys; below this, storing the weights is cheaper than the CPU kernel's backward pass (bench/attention.py)
+_SHORT = (
+    512  # keys; below this, storing the weights is cheaper than the CPU kernel's backward pass (bench/attention.py)
+)
 
 
 # lesson: attention
@@ -44,22 +46,43 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, ca
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
 
 
+# lesson: packed-mask
 def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     """Boolean 'may look' to 0 / -inf, computed once a forward pass instead of once a layer."""
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, -torch.inf)
 
 
-def packed_mask(segment_ids: Tensor) -> Tensor:
-    """Causal attention that does not cross documents.
+def packed_mask(segment_ids: Tensor, window: int | None = None) -> Tensor:
+    """Causal attention that does not cross documents, and sees the last `window` tokens only, itself included.
 
     segment_ids: [B, T], 0 where padded. Padding sees padding, so that no row is empty (softmax of nothing is NaN).
     Returns bool [B, 1, T, T].
     """
     same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
-    return same.tril()
+    return _within(same.tril(), window)
 
 
-def cache_mask(position_ids: Tensor, length: int) -> Tensor:
+# end lesson
+
+
+def causal_mask(length: int, window: int, device: torch.device) -> Tensor:
+    """One document of `length` tokens in which each sees the last `window`, itself included: bool [1, 1, T, T]."""
+    return _within(torch.ones(1, 1, length, length, dtype=torch.bool, device=device).tril(), window)
+
+
+def _within(causal: Tensor, window: int | None) -> Tensor:
+    """Sliding window (Beltagy et al. 2020): of what a causal mask allows, the nearest `window` columns."""
+    return causal if window is None else causal.triu(1 - window)
+
+
+# lesson: cache-mask
+def cache_mask(position_ids: Tensor, length: int, window: int | None = None) -> Tensor:
     """What queries at `position_ids` [B, T] may see of a cache of `length`: bool [B, 1, T, length]."""
     keys = torch.arange(length, device=position_ids.device)
-    return (keys <= position_ids[..., None])[:, None]
+    seen = keys <= position_ids[..., None]
+    if window is not None:
+        seen &= keys > position_ids[..., None] - window
+    return seen[:, None]
+
+
+# end lesson

@@ -16,9 +16,10 @@ def shift(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
     Position t predicts the label at t + 1. Ignored positions are dropped before the vocabulary is touched.
     """
-    targets = labels[:, 1:]
-    wanted = targets != IGNORE
-    return hidden[:, :-1][wanted], targets[wanted]
+    targets = labels[:, 1:].flatten()
+    wanted = (targets != IGNORE).nonzero()[:, 0]
+    # index_select, whose backward pass is a plain copy; a boolean mask's is a slow accumulate
+    return hidden[:, :-1].flatten(0, 1).index_select(0, wanted), targets[wanted]
 
 
 def logprobs(logits: Tensor, targets: Tensor) -> Tensor:
@@ -55,15 +56,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, hidden.shape[0], rows):
             part = hidden[start : start + rows].to(dtype)
             target = targets[start : start + rows, None]
-            logits = (part @ low.T).float()
-            peak = logits.amax(dim=-1, keepdim=True)
-            picked = logits.gather(-1, target) - peak
-            logits.sub_(peak).exp_()
-            mass = logits.sum(dim=-1, keepdim=True)
-            total += (mass.log() - picked).sum()
+            logs = torch.log_softmax(part @ low.T, dim=-1, dtype=torch.float32)
+            total -= logs.gather(-1, target).sum()
             if not (want_hidden or want_weight):
                 continue
-            gradient = logits.div_(mass)
+            gradient = logs.exp_()  # softmax - onehot
             gradient.scatter_add_(-1, target, gradient.new_full(target.shape, -1.0))
             gradient = gradient.to(dtype)
             if grad_hidden is not None:
@@ -83,5 +80,3 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None,
             None,
         )
-
-

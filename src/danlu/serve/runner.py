@@ -171,7 +171,8 @@ class Runner:
             except BaseException:
                 self._drop(job)
                 raise
-            self._change.notify_all()
+            finally:
+                self._change.notify_all()
         return job
 
     def cancel(self, job: Job) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from danlu.core.errors import ConfigError
 from danlu.core.folder import ModelFolder
+from danlu.core.gguf import is_gguf
 from danlu.core.i18n import tr
 from danlu.generate.engine import Engine, EngineConfig
 from danlu.generate.params import SamplingParams
@@ -18,7 +19,7 @@ __all__ = ["Served", "name_of", "names_of"]
 
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 _HAN = re.compile("[\u4e00-\u9fff]")
-_MOSTLY = 0.8
+_MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,11 @@ class Served:
 
     @classmethod
     def open(cls, folder: Path | str, name: str | None = None, config: EngineConfig | None = None) -> "Served":
-        """Load a model folder. Raises FolderError, ConfigError."""
-        opened = ModelFolder.open(folder)
+        """Load a model folder, or a GGUF file. Raises FolderError, ConfigError."""
         engine = Engine.open(folder, config)
+        if is_gguf(folder):
+            return cls.of(engine, name or name_of(Path(folder)))
+        opened = ModelFolder.open(folder)
         lineage = opened.lineage
         measured = lineage.measured.get("evaluation", {}) if lineage else {}
         told = {key: opened.generation[key] for key in _SAMPLING if opened.generation.get(key) is not None}
@@ -60,9 +63,8 @@ class Served:
     def of(cls, engine: Engine, name: str, **more: Any) -> "Served":
         """A model that lies in memory."""
         kind = repr(engine.model.hf_config()).encode()
-        tuned = more.pop("tuned", engine.tokenizer.has_chat)
-        fingerprint = "fp_" + hashlib.sha256(kind).hexdigest()[:12]
-        return cls(name, engine, fingerprint, tuned=tuned, **more)
+        told = {"tuned": engine.tokenizer.has_chat, "poet": _writes_characters(engine), **more}
+        return cls(name, engine, "fp_" + hashlib.sha256(kind).hexdigest()[:12], **told)
 
     @property
     def card(self) -> dict[str, Any]:
@@ -78,13 +80,16 @@ class Served:
 
 
 def _writes_characters(engine: Engine) -> bool:
-    tokens = engine.tokenizer.backend.get_vocab()
-    return sum(bool(_HAN.fullmatch(token)) for token in tokens) > _MOSTLY * len(tokens)
+    """Nearly every token is one Chinese character; special tokens and bytes, written <...>, do not count."""
+    tokens = [token for token in engine.tokenizer.backend.get_vocab() if not (token[0] == "<" and token[-1] == ">")]
+    return sum(bool(_HAN.fullmatch(token)) for token in tokens) > _MOSTLY * max(1, len(tokens))
 
 
 def name_of(folder: Path) -> str:
-    """runs/poet/sft/model -> sft: 'model' alone tells nothing."""
+    """runs/poet/sft/model -> sft: 'model' alone tells nothing. poet.gguf -> poet."""
     path = folder.resolve()
+    if path.suffix == ".gguf":
+        return path.stem
     return path.parent.name if path.name == "model" and path.parent.name else path.name
 
 

@@ -27,11 +27,19 @@ class Config(Base):
     """Which model, which chats, how long."""
 
     base: Input = doc(..., "model folder to start from", "起点模型文件夹")
-    data: Input = doc(..., "chats: prepared folder, jsonl or parquet with a column 'messages'", "对话数据:准备好的文件夹,或含 messages 列的 jsonl、parquet")
+    data: Input = doc(
+        ...,
+        "chats: prepared folder, jsonl or parquet with a column 'messages'",
+        "对话数据:准备好的文件夹,或含 messages 列的 jsonl、parquet",
+    )
     out: Output = doc(Path("runs/sft"), "the run's folder; the model goes to OUT/model", "运行目录;模型存于 OUT/model")
-    train: TrainConfig = doc(TrainConfig(lr=5e-4, matrix_lr=4e-3), "the training loop", "训练循环")
-    valid: float = doc(0.05, "share (or number) of chats held out, for data that is not prepared", "未划分的数据中,留作验证的比例(或数目)", gt=0)
-    max_rows: int | None = doc(None, "use only so many chats", "最多使用的对话数", gt=0)
+    train: TrainConfig = doc(TrainConfig(lr=2e-3, matrix_lr=2e-3), "the training loop", "训练循环")
+    valid: float = doc(
+        0.05,
+        "share (or number) of chats held out, for data that is not prepared",
+        "未划分的数据中,留作验证的比例(或数目)",
+        gt=0,
+    )
     prompts: tuple[str, ...] = doc((), "questions to ask while training, to see it learn", "训练中用于观察的提问")
 
 
@@ -48,7 +56,7 @@ def run(config: Config) -> Path:
         documents = {}
         for split in ("train", "valid"):
             rows = load_split(config.data, split, seed=config.train.seed, valid=config.valid, columns=("messages",))
-            documents[split] = render_chats(rows[: config.max_rows], tokenizer)
+            documents[split] = render_chats(rows, tokenizer)
         prompts = [[{"role": "user", "content": text}] for text in config.prompts]
         stage.train(model, tokenizer, documents["train"], documents["valid"], long="truncate", prompts=prompts)
         return stage.save(model, tokenizer, parent=parent)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -38,12 +39,15 @@ class Stage:
 
     def __enter__(self) -> Self:
         if self.done:
-            console.print(tr(f"done before: {self.model_path}", f"此前已完成:{self.model_path}"))
+            told = tr(f"done before: {self.model_path}", f"此前已完成:{self.model_path}")
+            console.print(told, tr(f"(to train again, delete {self.run.path})", f"(要重新训练,请删除 {self.run.path})"))
         else:
             self.run.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if not self.done:
             self.run.__exit__(kind, error, trace)
 
@@ -64,10 +68,16 @@ class Stage:
         config = self.config
         if config.seq_len > model.context:
             raise ConfigError(
-                tr(f"train.seq_len {config.seq_len} exceeds the model's context {model.context}", f"train.seq_len {config.seq_len} 超过模型的上下文 {model.context}"),
+                tr(
+                    f"train.seq_len {config.seq_len} exceeds the model's context {model.context}",
+                    f"train.seq_len {config.seq_len} 超过模型的上下文 {model.context}",
+                ),
                 tr("lower it, or raise model.max_position_embeddings", "请调小它,或调大 model.max_position_embeddings"),
             )
-        batches = PackedBatches(documents, config.seq_len, config.batch_size, seed=config.seed, long=long, pad_id=tokenizer.pad_id)
+        asked = [Engine(model, tokenizer).fitting(prompt or [tokenizer.eos_id]) for prompt in prompts]
+        batches = PackedBatches(
+            documents, config.seq_len, config.batch_size, seed=config.seed, long=long, pad_id=tokenizer.pad_id
+        )
         valid = valid_batches(held_out, config.seq_len, config.batch_size, long=long, pad_id=tokenizer.pad_id)
         parameters = auto.count_parameters(model)
         console.print(
@@ -76,13 +86,17 @@ class Stage:
                 f"{parameters:,} 个参数;{len(documents):,} 篇文档共 {batches.tokens_per_epoch:,} 个 token,打包填充率 {batches.fill:.0%}",
             )
         )
-        self.run.measured |= {"parameters": parameters, "tokens_per_epoch": batches.tokens_per_epoch, "fill": round(batches.fill, 4)}
+        self.run.measured |= {
+            "parameters": parameters,
+            "tokens_per_epoch": batches.tokens_per_epoch,
+            "fill": round(batches.fill, 4),
+        }
         self.targets = sum(int((batch["labels"] != -100).sum()) for batch in valid)
 
         def show(loop: Loop) -> None:
-            answers = Engine(model, tokenizer).generate([p or [tokenizer.eos_id] for p in prompts], _SAMPLE)
+            answers = Engine(model, tokenizer).generate(asked, _SAMPLE)
             model.train()
-            self.run.log(loop.state.step, {"samples": [answer.text for answer in answers]})  # type: ignore[dict-item]
+            self.run.log(loop.state.step, {"samples": [answer.text for answer in answers]})
 
         steps = config.steps or 1
         hooks = [Every(config.eval_every or max(1, steps // 10), show)] if prompts else []
@@ -104,6 +118,7 @@ class Stage:
             measured=told,
         )
         generation = {"eos_token_id": sorted(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id}
-        auto.save(model, self.model_path, lineage=lineage, save_tokenizer=tokenizer.save, generation=generation)
+        save_tokenizer = partial(tokenizer.save, model_max_length=model.context)
+        auto.save(model, self.model_path, lineage=lineage, save_tokenizer=save_tokenizer, generation=generation)
         console.print(tr(f"model folder: {self.model_path}", f"模型文件夹:{self.model_path}"))
         return self.model_path

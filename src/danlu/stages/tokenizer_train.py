@@ -53,7 +53,7 @@ def run(config: Config) -> Path:
     columns = None if config.column is None else [f"text={config.column}"]
     texts = [text for row in load_split(config.data, "train", columns=columns) for text in learnable_texts(row)]
     settings = TokenizerConfig.parse({name: getattr(config, name) for name in TokenizerConfig.model_fields})
-    tokenizer = train_tokenizer(_read(texts), settings)
+    tokenizer = _train(texts, settings)
     with atomic_folder(config.out) as folder:
         tokenizer.save(folder)
     _show(config.out, tokenizer, texts, time.perf_counter() - start)
@@ -76,9 +76,20 @@ def learnable_texts(row: dict[str, Any]) -> list[str]:
     return [part for part in (text, *(part for part in said if isinstance(part, str) and part not in text)) if part]
 
 
-def _read(texts: Sequence[str]) -> Iterator[str]:
-    """The texts under a progress bar; what the trainer does after the last of them has no measure of its own."""
-    return track(texts, len(texts), tr("learning the vocabulary", "学习词表"))
+def _train(texts: Sequence[str], settings: TokenizerConfig) -> Tokenizer:
+    """Train under a bar while texts are read; joining pairs, which comes after, cannot tell how far it is."""
+    from rich.console import Console
+
+    joining = Console(stderr=True).status(tr("joining frequent pairs", "合并常见的字节对"))
+
+    def read() -> Iterator[str]:
+        yield from track(texts, len(texts), tr("learning the vocabulary", "学习词表"))
+        joining.start()
+
+    try:
+        return train_tokenizer(read(), settings)
+    finally:
+        joining.stop()
 
 
 def _show(out: Path, tokenizer: Tokenizer, texts: Sequence[str], seconds: float) -> None:

@@ -82,7 +82,7 @@ class _Refusal(jinja2.TemplateError):
 class _GenerationTag(Extension):
     """`{% generation %}...{% endgeneration %}`: what the assistant produces, put between marks."""
 
-    tags = {"generation"}  # noqa: RUF012  (Jinja's interface)
+    tags = {"generation"}
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -9,6 +11,7 @@ import tokenizers
 
 from danlu.core.errors import ConfigError, DataError, FolderError
 from danlu.core.files import read_json
+from danlu.core.gguf import is_gguf
 from danlu.core.i18n import tr
 from danlu.tokenizer.chat import ChatTemplate, Messages
 from danlu.tokenizer.markup import Piece, check_text
@@ -18,6 +21,7 @@ __all__ = ["Rendered", "Tokenizer"]
 
 TOKENIZER_FILE, CONFIG_FILE, TEMPLATE_FILE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 _SEE_CONFIG = tr(f"see the tokens named in {CONFIG_FILE}", f"请检查 {CONFIG_FILE} 中写的词元")
+_SHORT = 12  # characters of a piece worth remembering
 _UNLIMITED = 10**9  # transformers writes 1e30 for a context that is not known
 
 
@@ -65,6 +69,8 @@ class Tokenizer:
         self._literal = _copy(backend)
         self._literal.encode_special_tokens = True
         self._inner = _without_prefix(self._literal)
+        # A template writes the same few words ("user\n") in every chat.
+        self._inner_short = lru_cache(maxsize=1024)(partial(self._plain, self._inner))
 
         template = _template_of(config)
         self._chat = ChatTemplate(template, self._special, tokens) if template is not None else None
@@ -89,11 +95,13 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Open the tokenizer of a model folder, danlu's or anyone's in Hugging Face format.
+        """Open the tokenizer of a model folder, danlu's or anyone's in Hugging Face format, or of a GGUF file.
 
         Raises FolderError naming the file that is missing or damaged.
         """
         folder = Path(folder)
+        if is_gguf(folder):
+            return import_module("danlu.tokenizer.gguf").load_gguf_tokenizer(folder)
         if not folder.is_dir():
             raise FolderError(tr(f"no such folder: {folder}", f"没有这个文件夹：{folder}"))
         config = read_json(folder / CONFIG_FILE)
@@ -206,13 +214,17 @@ class Tokenizer:
         ids: list[int] = []
         mask: list[int] = []
         for number, piece in enumerate(self._eaten(pieces) if self._greedy else pieces):
-            if piece.special:
-                new = [self._special[piece.text]]
-            else:
-                new = self._plain(self._literal, piece.text)
+            new = self._piece_ids(piece, first=number == 0)
             ids += new
             mask += [int(piece.assistant)] * len(new)
         return Rendered(ids, mask)
+
+    def _piece_ids(self, piece: Piece, first: bool) -> list[int]:
+        if piece.special:
+            return [self._special[piece.text]]
+        if first:
+            return self._plain(self._literal, piece.text)
+        return self._inner_short(piece.text) if len(piece.text) <= _SHORT else self._plain(self._inner, piece.text)
 
     def _template(self) -> ChatTemplate:
         if self._chat is None:

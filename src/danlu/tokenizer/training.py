@@ -26,6 +26,8 @@ SPECIAL_TOKENS = {
     "turn_end": "<|im_end|>",
     "pad_token": "<|pad|>",
 }
+# In a vocabulary of characters each is one token, at its end: else every turn would spell them letter by letter.
+_ROLES = ("system", "user", "assistant")
 _FIXED = len(SPECIAL_TOKENS) + 256  # specials, then one token a byte
 
 
@@ -37,7 +39,7 @@ class TokenizerConfig(Config):
         "'char': each common character is a token (Chinese verse); 'bpe': frequent byte sequences (any text)",
         "char:每个常用字一个词元(适合诗词);bpe:常见的字节序列成为词元(适合各种文本)",
     )
-    vocab_size: int = doc(8192, "at most so many tokens", "词元数上限", ge=_FIXED)
+    vocab_size: int = doc(8192, "at most so many tokens", "词元数上限", ge=_FIXED + len(_ROLES))
     min_frequency: int = doc(2, "what is seen less often is spelt in bytes", "出现次数低于此数的，用字节拼写", ge=1)
     chat_template: str = doc(
         "default",
@@ -50,8 +52,8 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     """Learn a vocabulary from `texts`; the same texts give the same files, byte for byte.
 
     Ids are laid out as special tokens, the 256 bytes, then characters by falling frequency (equal ones by code
-    point) or merges in the order they were learnt. Every text can be encoded, and decodes to itself.
-    Raises DataError when `texts` hold no text, ConfigError when the chat template is missing or unusable.
+    point) and the names of roles, or merges in the order they were learnt. Every text can be encoded, and decodes
+    to itself. Raises DataError when `texts` hold no text, ConfigError when the chat template is missing or unusable.
     """
     template = _chat_template(config.chat_template)
     seen = _NotEmpty(texts)
@@ -95,11 +97,12 @@ def _train_char(texts: Iterable[str], config: TokenizerConfig) -> tokenizers.Tok
     common = [character for character, count in counts.items() if count >= config.min_frequency]
     common.sort(key=lambda character: (-counts[character], character))
     tokens = [*SPECIAL_TOKENS.values(), *(f"<0x{byte:02X}>" for byte in range(256))]
-    tokens += common[: config.vocab_size - _FIXED]
+    tokens += common[: config.vocab_size - _FIXED - len(_ROLES)]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
     backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     backend.add_special_tokens(_specials())
+    backend.add_tokens([AddedToken(role, normalized=False) for role in _ROLES])
     return backend
 
 

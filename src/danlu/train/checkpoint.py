@@ -7,12 +7,16 @@ import re
 import shutil
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from danlu.core.errors import FolderError
 from danlu.core.files import atomic_folder, read_json, sha256_file, write_json
@@ -28,10 +32,12 @@ _FIELDS = ("step", "tokens", "seconds", "values", "data")
 def save_checkpoint(path: Path, state: TrainState) -> None:
     """Write `state` under `path`, or nothing at all."""
     with atomic_folder(path) as temporary:
-        with _quiet():
+        with _plain_errors():
             dcp.save(dict(state.tensors), storage_writer=HuggingFaceStorageWriter(path=str(temporary)))
         hashes = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
-        write_json(temporary / _STATE, {"schema": 1, "files": hashes, **{name: getattr(state, name) for name in _FIELDS}})
+        write_json(
+            temporary / _STATE, {"schema": 1, "files": hashes, **{name: getattr(state, name) for name in _FIELDS}}
+        )
 
 
 def load_checkpoint(path: Path) -> TrainState:
@@ -45,27 +51,31 @@ def load_checkpoint(path: Path) -> TrainState:
                 tr("delete this checkpoint; the one before it is then used", "删除这个检查点,即可改用前一个"),
             )
     tensors = _empty_tensors(path)
-    with _quiet():
+    with _plain_errors():
         dcp.load(tensors, storage_reader=HuggingFaceStorageReader(path=str(path)))
     return TrainState(**{name: record[name] for name in _FIELDS}, tensors=tensors)
 
 
 def _empty_tensors(path: Path) -> dict[str, Tensor]:
     """Room for every tensor of the checkpoint, since DCP loads in place."""
-    with _quiet():
+    with _plain_errors():
         metadata = HuggingFaceStorageReader(path=str(path)).read_metadata()
     return {
         name: torch.empty(entry.size, dtype=entry.properties.dtype)
         for name, entry in metadata.state_dict_metadata.items()
+        if isinstance(entry, TensorStorageMetadata)
     }
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801  (used like a function)
-    """DCP warns that there is one process only; that is the common case here."""
-
-    def __enter__(self) -> None:  # type: ignore[override]
-        super().__enter__()
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What DCP's own exception (no `Exception`: it would pass by every handler) wraps; no warning of its single process."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        try:
+            yield
+        except CheckpointException as error:
+            raise next(iter(error.failures.values()))[0] from None
 
 
 def latest(folder: Path) -> Path | None:

@@ -21,6 +21,7 @@ from danlu.train.objective import Objective
 __all__ = ["Every", "Interruption", "Log", "Preflight", "ProgressBar", "Validation", "mean_loss"]
 
 _CALIBRATION_SECONDS = 10.0
+_CHECKPOINT_COPIES = 3  # the snapshot, its serialised form, and the writer's buffer
 console = Console(stderr=True)
 
 
@@ -45,7 +46,7 @@ class Interruption(Hook):
         for number in (signal.SIGINT, signal.SIGTERM):
             self._old[number] = signal.signal(number, stop)
 
-    def on_end(self, loop: Loop) -> None:
+    def on_exit(self, loop: Loop) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
@@ -64,7 +65,9 @@ class Log(Hook):
 
 
 @torch.no_grad()
-def mean_loss(model: torch.nn.Module, batches: Iterable[Batch], objective: Objective, device: torch.device, precision: str) -> float:
+def mean_loss(
+    model: torch.nn.Module, batches: Iterable[Batch], objective: Objective, device: torch.device, precision: str
+) -> float:
     """Mean over all counted tokens of `batches`; leaves the model's mode and gradients as they were."""
     training = model.training
     model.eval()
@@ -81,9 +84,14 @@ def mean_loss(model: torch.nn.Module, batches: Iterable[Batch], objective: Objec
 class Validation(Hook):
     """Mean loss over held-out batches; stop early when it has not fallen `patience` times running."""
 
-    def __init__(self, run: Run, batches: Callable[[], Iterable[Batch]], objective: Objective, every: int, patience: int | None) -> None:
+    def __init__(
+        self, run: Run, batches: Callable[[], Iterable[Batch]], objective: Objective, every: int, patience: int | None
+    ) -> None:
         self.run, self.batches, self.objective = run, batches, objective
         self.every, self.patience = every, patience
+
+    def on_start(self, loop: Loop) -> None:
+        self._stop_when_patience_ends(loop)  # killed after it had ended, before the model was saved
 
     def on_step(self, loop: Loop, metrics: Mapping[str, float]) -> None:
         if loop.state.step % self.every and loop.state.step != loop.steps:
@@ -95,8 +103,16 @@ class Validation(Hook):
         values["best_val_loss"] = min(loss, values.get("best_val_loss", loss))
         values["validations_since_best"] = 0 if better else values.get("validations_since_best", 0) + 1
         self.run.log(loop.state.step, {"val_loss": loss})
-        if self.patience and values["validations_since_best"] >= self.patience:
-            loop.stop = tr(f"no better validation loss for {self.patience} validations", f"验证损失连续 {self.patience} 次没有下降")
+        self._stop_when_patience_ends(loop)
+
+    def _stop_when_patience_ends(self, loop: Loop) -> None:
+        if self.patience and loop.state.values.get("validations_since_best", 0) >= self.patience:
+            loop.stop = tr(
+                f"no better validation loss for {self.patience} validations", f"验证损失连续 {self.patience} 次没有下降"
+            )
+            console.print(
+                tr(f"stopping at step {loop.state.step}: {loop.stop}", f"在第 {loop.state.step} 步停止:{loop.stop}")
+            )
 
 
 class Every(Hook):
@@ -142,17 +158,19 @@ class ProgressBar(Hook):
         if not console.is_terminal and time.monotonic() - self._last > 15:
             self._last = time.monotonic()
             left = (loop.steps - state.step) * state.seconds / state.step
-            console.print(f"{self.title} {state.step}/{loop.steps}  {told}  " + tr(f"{left:.0f} s left", f"剩余 {left:.0f} 秒"))
+            console.print(
+                f"{self.title} {state.step}/{loop.steps}  {told}  " + tr(f"{left:.0f} s left", f"剩余 {left:.0f} 秒")
+            )
 
-    def on_end(self, loop: Loop) -> None:
+    def on_exit(self, loop: Loop) -> None:
         self._bar.stop()
 
 
 class Preflight(Hook):
-    """Say beforehand what the run will take, and afterwards how wrong that was.
+    """Say early what the run will take, and afterwards how wrong that was.
 
-    Memory is computed from shapes before the first step. Time is measured over the run's own first ten seconds,
-    so that calibrating costs nothing.
+    The first ten seconds of the run itself are the measurement, so calibrating costs nothing. Memory is what they
+    took, and room for the copies of the state that saving a checkpoint makes.
     """
 
     def __init__(self, run: Run) -> None:
@@ -160,29 +178,28 @@ class Preflight(Hook):
         self.predicted: dict[str, float] = {}
 
     def on_start(self, loop: Loop) -> None:
-        self._first_step, self._first_seconds = loop.state.step, loop.state.seconds
-        self._base = peak_memory(loop.device)
-        self.predicted["memory_bytes"] = self._base + training_bytes(loop)
+        self._first_step = loop.state.step
         self._began = time.monotonic()
-        console.print(
-            tr("pre-flight: ", "预检:")
-            + tr(
-                f"{loop.steps} steps on {loop.device}, {loop.precision}; memory about {human_size(self.predicted['memory_bytes'])}",
-                f"{loop.steps} 步,设备 {loop.device},精度 {loop.precision};内存约 {human_size(self.predicted['memory_bytes'])}",
-            )
-        )
+        told = f"{loop.device}, {loop.precision}"
+        console.print(tr(f"pre-flight: {loop.steps} steps on {told}; measuring", f"预检:{loop.steps} 步,{told};测量中"))
 
     def on_step(self, loop: Loop, metrics: Mapping[str, float]) -> None:
-        elapsed = time.monotonic() - self._began
+        now = time.monotonic()
         done = loop.state.step - self._first_step
         if done == 1:  # the first step also pays for allocations and kernels
-            self._warm = (time.monotonic(), loop.state.step)
-        if "seconds" not in self.predicted and done > 3 and elapsed >= _CALIBRATION_SECONDS:
+            self._warm = (now, loop.state.step)
+        if not self.predicted and done > 3 and now - self._began >= _CALIBRATION_SECONDS:
             began, step = self._warm
-            per_step = (time.monotonic() - began) / (loop.state.step - step)
-            self.predicted["seconds"] = elapsed + per_step * (loop.steps - loop.state.step)
-            minutes = self.predicted["seconds"] / 60
-            console.print(tr(f"pre-flight: this run will take about {minutes:.1f} minutes", f"预检:预计需要 {minutes:.1f} 分钟"))
+            left = (now - began) / (loop.state.step - step) * (loop.steps - loop.state.step)
+            self.predicted["seconds"] = now - self._began + left
+            self.predicted["memory_bytes"] = peak_memory(loop.device) + _CHECKPOINT_COPIES * state_bytes(loop)
+            minutes, memory = self.predicted["seconds"] / 60, human_size(self.predicted["memory_bytes"])
+            console.print(
+                tr(
+                    f"pre-flight: about {minutes:.1f} minutes and {memory} of memory",
+                    f"预检:预计需要 {minutes:.1f} 分钟、{memory} 内存",
+                )
+            )
 
     def on_end(self, loop: Loop) -> None:
         actual = {"seconds": time.monotonic() - self._began, "memory_bytes": peak_memory(loop.device)}
@@ -190,7 +207,11 @@ class Preflight(Hook):
         for name, predicted in self.predicted.items():
             if loop.stop and name == "seconds":
                 continue  # ended early: nothing to compare with
-            told[name] = {"predicted": round(predicted, 1), "actual": round(actual[name], 1), "error": round(predicted / actual[name] - 1, 3)}
+            told[name] = {
+                "predicted": round(predicted, 1),
+                "actual": round(actual[name], 1),
+                "error": round(predicted / actual[name] - 1, 3),
+            }
         self.run.measured["preflight"] = told
         for name, pair in told.items():
             shown = human_size if name == "memory_bytes" else lambda value: f"{value:.0f} s"
@@ -212,22 +233,10 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
 
 
-def training_bytes(loop: Loop) -> float:
-    """Gradients, optimiser state and activations of one micro-batch, from shapes (weights are there already).
-
-    Activations of a decoder layer in training, per token: about 34 numbers of the width, and the attention weights
-    (Korthikanti et al. 2022, eq. 1, without dropout), in 2 or 4 bytes.
-    """
-    from danlu.models.decoder import Decoder
-
-    trained = [p for p in loop.model.parameters() if p.requires_grad]
-    slots = sum(p.numel() * 4 for p in trained)
-    state = sum(p.numel() * 4 * (1 if p.ndim == 2 and loop.config.optimizer == "muon" else 2) for p in trained)
-    activations = 0.0
-    if isinstance(loop.model, Decoder):
-        shape = loop.model.config
-        tokens = loop.config.batch_size * loop.config.seq_len
-        width = 4 if loop.precision == "fp32" else 2
-        per_layer = tokens * (17 * shape.hidden_size + 3 * shape.num_attention_heads * loop.config.seq_len) * width
-        activations = per_layer * shape.num_hidden_layers
-    return slots + state + activations
+def state_bytes(loop: Loop) -> int:
+    """Weights and optimiser state."""
+    tensors = [
+        *loop.model.parameters(),
+        *(t for o in loop.optimizers for slots in o.state.values() for t in slots.values()),
+    ]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

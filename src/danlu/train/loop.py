@@ -1,10 +1,11 @@
 """The loop: every stage trains through `fit`, and differs only in what fills its slots."""
 
+import math
 import os
 import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from danlu.core.device import choose_device, choose_precision
-from danlu.core.errors import DataError
+from danlu.core.errors import ConfigError, DataError
 from danlu.core.i18n import tr
 from danlu.models.base import Batch
 from danlu.train.config import TrainConfig
@@ -46,26 +47,26 @@ class Hook:
 
     def on_end(self, loop: "Loop") -> None: ...
 
+    def on_exit(self, loop: "Loop") -> None:
+        """Called last, also after an error: give back what `on_start` took."""
+
 
 class Loop:
     """What hooks see: the model, the state, the optimisers, the steps to come."""
 
-    def __init__(self, model: nn.Module, batches: Iterable[Batch], config: TrainConfig, steps: int, state: TrainState) -> None:
+    def __init__(
+        self, model: nn.Module, batches: Iterable[Batch], config: TrainConfig, steps: int, state: TrainState
+    ) -> None:
         self.model, self.batches, self.config, self.steps, self.state = model, batches, config, steps, state
         self.device = choose_device(config.device)
         self.precision = choose_precision(config.precision, self.device)
         model.to(self.device)
-        self.optimizers = build_optimizers(
-            model,
-            optimizer=config.optimizer,
-            lr=config.lr,
-            matrix_lr=config.matrix_lr,
-            weight_decay=config.weight_decay,
-            betas=config.betas,
-        )
+        self.optimizers = build_optimizers(model, config)
         # float16 overflows early: sums over a batch are first brought to the size of a mean
         tokens = config.batch_size * config.seq_len
-        self.scaler = torch.amp.GradScaler(self.device.type, init_scale=2.0**16 / tokens, enabled=self.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, init_scale=2.0**16 / tokens, enabled=self.precision == "fp16"
+        )
         self.stop = ""  # a hook's reason to end early
         if state.tensors:
             self._restore(state)
@@ -85,13 +86,14 @@ class Loop:
         values = dict(state.values)
         if self.scaler.is_enabled():
             values["scaler"] = self.scaler.state_dict()
-        data = self.batches.state_dict() if hasattr(self.batches, "state_dict") else None
+        position = getattr(self.batches, "state_dict", None)
+        data = position() if position else None
         return TrainState(state.step, state.tokens, state.seconds, values, data, tensors)
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         return {
-            f"{names[parameter]}.{key}": value
+            f"{names[id(parameter)]}.{key}": value
             for optimizer in self.optimizers
             for parameter, slots in optimizer.state.items()
             for key, value in slots.items()
@@ -140,21 +142,40 @@ def fit(
     A step back-propagates the SUMS of `accumulate` micro-batches, adds up the counts (over ranks too), scales the
     gradient once by the global count, clips and steps; so accumulation, packing and data parallelism all give the
     same gradient. `state` (a loaded checkpoint) makes it go on exactly where it stood.
-    Raises DataError when the batches run out before the first step.
+    Raises DataError when the batches run out before the first step, ConfigError when the loss is no longer a number.
     """
     steps = steps_of(batches, config)
     loop = Loop(model, batches, config, steps, state or TrainState())
-    forward = torch.compile(objective) if config.compile else objective
-    for hook in hooks:
-        hook.on_start(loop)
-    model.train()
+    with ExitStack() as exits:
+        for hook in hooks:
+            hook.on_start(loop)
+            exits.callback(hook.on_exit, loop)
+        _run(loop, batches, torch.compile(objective) if config.compile else objective, hooks)
+        for hook in hooks:
+            hook.on_end(loop)
+    return loop.state
+
+
+def _run(loop: Loop, batches: Iterable[Batch], objective: Objective, hooks: Sequence[Hook]) -> None:
+    loop.model.train()
     stream = iter(batches)
-    while loop.state.step < steps and not loop.stop:
+    while loop.state.step < loop.steps and not loop.stop:
         started = time.perf_counter()
-        micro = _take(stream, config.accumulate)
+        micro = _take(stream, loop.config.accumulate)
         if not micro:
             break
-        metrics = _step(loop, micro, forward)
+        metrics = _step(loop, micro, objective)
+        if not math.isfinite(metrics["loss"]):
+            raise ConfigError(
+                tr(
+                    f"the loss is {metrics['loss']} at step {loop.state.step + 1}",
+                    f"第 {loop.state.step + 1} 步的损失为 {metrics['loss']}",
+                ),
+                tr(
+                    "lower train.lr and train.matrix_lr, or lengthen train.warmup",
+                    "请调小 train.lr 与 train.matrix_lr,或延长 train.warmup",
+                ),
+            )
         loop.state.step += 1
         loop.state.seconds += time.perf_counter() - started
         for hook in hooks:
@@ -164,9 +185,6 @@ def fit(
             tr("the data ended before the first step", "数据在第一步之前就用完了"),
             tr("give more text, or lower train.batch_size", "请提供更多文本,或调小 train.batch_size"),
         )
-    for hook in hooks:
-        hook.on_end(loop)
-    return loop.state
 
 
 # lesson: step
@@ -194,15 +212,16 @@ def _step(loop: Loop, micro: list[Batch], objective: Objective) -> dict[str, flo
         loop.scaler.unscale_(optimizer)
     torch._foreach_mul_(gradients, 1.0 / count.clamp_min(1).item())
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip, foreach=True)
-    for optimizer in loop.optimizers:
-        loop.scaler.step(optimizer)
+    if not loop.scaler.is_enabled() or norm.isfinite():  # one optimiser's overflow has spoilt the norm for all
+        for optimizer in loop.optimizers:
+            loop.scaler.step(optimizer)
     loop.scaler.update()
     for parameter in parameters:
         parameter.grad = None
     tokens = int(count)
     state.tokens += tokens
     means = {name: float(value) / max(1, tokens) for name, value in sums.items()}
-    return {**means, "grad_norm": float(norm), "lr": config.lr * factor, "step_tokens": tokens}
+    return {**means, "grad_norm": float(norm), "lr": config.peak_lr * factor, "step_tokens": tokens}
 
 
 # end lesson

@@ -19,7 +19,7 @@ class Loss(NamedTuple):
     """
 
     total: Tensor
-    count: Tensor
+    count: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  (tuple's count() is not missed)
     metrics: dict[str, Tensor]  # further sums over the same tokens, for the log
 
 

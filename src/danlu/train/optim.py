@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from danlu.train.config import TrainConfig
+
 __all__ = ["Muon", "build_optimizers", "orthogonalise"]
 
 # Quintic Newton-Schulz coefficients, chosen for a steep slope at zero (Jordan et al. 2024, Muon).
@@ -41,21 +43,23 @@ class Muon(torch.optim.Optimizer):
     which is what makes it cheap for small models.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 0.02, weight_decay: float = 0.0, momentum: float = 0.95) -> None:
+    def __init__(
+        self, params: Iterable[Any], lr: float = 0.02, weight_decay: float = 0.0, momentum: float = 0.95
+    ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     by_shape[parameter.shape].append(parameter)
             for shape, parameters in by_shape.items():
                 self._step_shape(parameters, group, math.sqrt(max(1.0, shape[0] / shape[1])))
 
-    def _step_shape(self, parameters: list[nn.Parameter], group: dict[str, Any], stretch: float) -> None:
-        gradients = [parameter.grad for parameter in parameters]
+    def _step_shape(self, parameters: list[Tensor], group: dict[str, Any], stretch: float) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
@@ -68,26 +72,26 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_add_(parameters, list(updates.unbind()), alpha=-group["lr"] * stretch)
 
 
-def build_optimizers(
-    model: nn.Module, *, optimizer: str, lr: float, matrix_lr: float, weight_decay: float, betas: tuple[float, float]
-) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """'adamw': all by AdamW, no decay on vectors. 'muon': matrices inside the layers by Muon, the rest by AdamW.
 
     Every group keeps its peak rate in `initial_lr`; the schedule multiplies it.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    inner = [p for name, p in named if p.ndim == 2 and ".layers." in f".{name}"] if optimizer == "muon" else []
+    inner = [p for name, p in named if p.ndim == 2 and ".layers." in f".{name}"] if config.optimizer == "muon" else []
     taken = set(map(id, inner))
     rest = [p for _, p in named if id(p) not in taken]
     groups = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     made: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=betas, fused=True)
+        torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=config.peak_lr, betas=config.betas, fused=True
+        )
     ]
     if inner:
-        made.append(Muon(inner, lr=matrix_lr, weight_decay=weight_decay))
+        made.append(Muon(inner, lr=config.matrix_lr, weight_decay=config.weight_decay, momentum=config.momentum))
     for one in made:
         for group in one.param_groups:
             group["initial_lr"] = group["lr"]

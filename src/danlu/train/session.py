@@ -32,8 +32,8 @@ def train(
     seed_everything(config.seed)
     found = latest(run.checkpoints)
     state = load_checkpoint(found) if found else None
+    run.rewind(state.step if state else 0)
     if state is not None:
-        run.rewind(state.step)
         console.print(tr(f"resuming at step {state.step}", f"从第 {state.step} 步继续"))
     interruption = Interruption()
     own: list[Hook] = [interruption, Preflight(run), Log(run, config.log_every)]
