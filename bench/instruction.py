@@ -93,9 +93,8 @@ def asked_as(layout: str) -> Render:
 
 def config(steps: int, **settings: float) -> TrainConfig:
     """The loop's settings."""
-    return TrainConfig.parse(
-        {"steps": steps, "precision": "fp32", "device": "cpu", "seq_len": LENGTH, "warmup": 20, **settings}, "bench"
-    )
+    still = {"precision": "fp32", "device": "cpu", "seq_len": LENGTH, "warmup": 20, "lr": 3e-3, "matrix_lr": 0.02}
+    return TrainConfig.parse({**still, "steps": steps, **settings}, "bench")
 
 
 def tuned(base: Decoder, tokenizer: Tokenizer, chats: list[Chat], render: Render, steps: int, seed: int) -> Decoder:

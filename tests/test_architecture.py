@@ -17,7 +17,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "danlu"
 
 FLOORS = {
-    **dict.fromkeys(("cli", "pipeline", "learn", "studio"), 8),
+    **dict.fromkeys(("cli", "pipeline", "run", "quickstart", "learn", "studio"), 8),
     **dict.fromkeys(("serve", "monitor", "apps"), 7),
     **dict.fromkeys(("stages", "tune", "align", "compress", "evaluate", "export", "safety"), 6),
     **dict.fromkeys(("train", "generate", "tasks"), 5),
@@ -26,7 +26,8 @@ FLOORS = {
     **dict.fromkeys(("ops", "foundations"), 2),
     "core": 1,
 }
-DRAWN = {("cli", "pipeline")}  # the sideways imports that the house has: the door's two leaves
+# The sideways imports that the house has, all within the door: recipes find verbs, two verbs run recipes.
+DRAWN = {("pipeline", "cli"), ("run", "pipeline"), ("quickstart", "pipeline"), ("quickstart", "run")}
 
 FILE_LINES, FUNCTION_LINES = 400, 60
 # Raised limits: "ops/name.py" or "ops/name.py:function" -> (limit, the reason why it reads better long).
@@ -259,7 +260,7 @@ def test_catches_a_leaning_import(module: str, text: str, fault: str):
     [
         ("danlu.data.good", "from danlu.tokenizer.bpe import train\nfrom danlu.core.config import Config"),
         ("danlu.serve.app", "import danlu.generate.engine\nfrom danlu import __version__"),
-        ("danlu.cli", "from danlu.pipeline import run"),
+        ("danlu.pipeline", "from danlu.cli import find_verb"),
         ("danlu.ops.loss", "from danlu.ops import rope\nfrom . import attention\nimport torch"),
         ("danlu.ops.loss", "from .attention import attention"),
     ],

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,24 @@ from tests.commands import Result
 from tests.conftest import couplets
 
 Danlu = Callable[..., Result]
-SHAPE = ("--model.hidden-size", "32", "--model.num-hidden-layers", "1", "--model.num-attention-heads", "2")
-LOOP = ("--train.seq-len", "32", "--train.batch-size", "2", "--train.precision", "fp32")
-TINY = (*SHAPE, *LOOP, "--new-tokenizer.kind", "char", "--new-tokenizer.vocab-size", "300")
+TINY = {
+    "model.hidden-size": 32,
+    "model.num-hidden-layers": 1,
+    "model.num-attention-heads": 2,
+    "train.seq-len": 32,
+    "train.batch-size": 2,
+    "train.steps": 2,
+    "train.precision": "fp32",
+    "new-tokenizer.kind": "char",
+    "new-tokenizer.vocab-size": 300,
+    "out": "mine",
+}
+
+
+def pretrain(data: Path | str, **settings: object) -> list[str]:
+    """The words of a tiny training; `settings` as in train__steps=3."""
+    chosen = {"data": data, **TINY, **{name.replace("__", ".").replace("_", "-"): v for name, v in settings.items()}}
+    return ["pretrain", *(str(word) for name, value in chosen.items() for word in (f"--{name}", value))]
 
 
 @pytest.fixture
@@ -54,7 +70,7 @@ def refused(result: Result, *told: str, code: int = 1) -> None:
         (("pretrain", "--dta", "x"), ("--dta", "--data")),
         (("pretrain", "--data", "x", "--train.setps", "3"), ("--train.setps", "--train.steps")),
         (("pretrain", "--data", "x", "--train.lr", "fast"), ("train.lr", "'fast'")),
-        (("pretrain", "--data", "x", "--train.device", "cuda9", *TINY), ("cuda9",)),
+        (("pretrain", "--data", "x", "--train.device", "cuda9"), ("cuda9",)),
         (("pretrian", "--data", "x"), ("pretrian", "'danlu pretrain'")),
         (("data", "perpare"), ("data perpare", "'danlu data prepare'")),
         (("run", "quickstrat"), ("quickstrat", "quickstart")),
@@ -89,13 +105,21 @@ STEP = "name: mine\nrun: out\nsteps:\n- "
         (STEP + "{name: a, vreb: pretrain}", ("mine.yaml", "steps[0]", "'vreb'", "'verb'")),
         (STEP + "{name: a, verb: pretrian}", ("mine.yaml", "'pretrian'", "'pretrain'")),
         (STEP + "{name: a, verb: pretrain, settings: {dta: texts}}", ("mine.yaml: a", "'dta'", "'data'")),
-        (STEP + "{name: a, verb: pretrain, settings: {data: texts, train: {setps: 3}}}", ("mine.yaml: a: train", "'steps'")),
-        (STEP + "{name: a, verb: evaluate, settings: {model: a, data: b, jsno: c}}", ("mine.yaml: a", "'jsno'", "'json'")),
+        (
+            STEP + "{name: a, verb: pretrain, settings: {data: texts, train: {setps: 3}}}",
+            ("mine.yaml: a: train", "'steps'"),
+        ),
+        (
+            STEP + "{name: a, verb: evaluate, settings: {model: a, data: b, jsno: c}}",
+            ("mine.yaml: a", "'jsno'", "'json'"),
+        ),
         (STEP + "{name: a, verb: runs}\n- {name: a, verb: runs}", ("mine.yaml", "'a'")),
         (STEP + "{name: ../a, verb: runs}", ("mine.yaml", "steps.0.name", "../a")),
     ],
 )
-def test_faults_in_a_recipe_are_told_before_anything_runs(text: str, told: tuple[str, ...], danlu: Danlu, tmp_path: Path):
+def test_faults_in_a_recipe_are_told_before_anything_runs(
+    text: str, told: tuple[str, ...], danlu: Danlu, tmp_path: Path
+):
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     result = danlu("run", "mine.yaml")
     assert result.code == 2
@@ -106,7 +130,12 @@ def test_faults_in_a_recipe_are_told_before_anything_runs(text: str, told: tuple
 
 def test_chinese(danlu: Danlu, tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("data: texts\ntrain: {setps: 3}", encoding="utf-8")
-    refused(danlu("pretrain", "--config", "mine.yaml", DANLU_LANG="zh"), "没有名为“setps”的设置", "是不是想写“steps”", code=2)
+    refused(
+        danlu("pretrain", "--config", "mine.yaml", DANLU_LANG="zh"),
+        "没有名为“setps”的设置",
+        "是不是想写“steps”",
+        code=2,
+    )
     refused(danlu("pretrain", "--data", "nowhere", DANLU_LANG="zh"), "没有这个文件或文件夹:nowhere", "请检查路径")
     refused(danlu("generate", "nowhere", "春", DANLU_LANG="zh"), "没有模型文件夹", "config.json")
     refused(danlu("pretrian", DANLU_LANG="zh"), "没有这个命令:pretrian", "danlu pretrain", code=2)
@@ -141,11 +170,10 @@ def test_missing_files(words: tuple[str, ...], told: tuple[str, ...], danlu: Dan
 
 
 def test_a_mistyped_path_does_not_block_the_folder(danlu: Danlu, corpus: Path, tmp_path: Path):
-    refused(danlu("pretrain", "--data", "txets", "--out", "mine", *TINY), "txets")
-    result = danlu("pretrain", "--data", corpus, "--out", "mine", *TINY, "--train.steps", "2")
+    refused(danlu(*pretrain("txets")), "txets")
+    result = danlu(*pretrain(corpus))
     assert result.code == 0, result.err
-    result = danlu("pretrain", "--data", corpus, "--out", "mine", *TINY, "--train.steps", "3")
-    refused(result, "another run", "train.steps (2 -> 3)", "--out", code=2)
+    refused(danlu(*pretrain(corpus, train__steps=3)), "another run", "train.steps (2 -> 3)", "--out", code=2)
 
 
 @pytest.mark.parametrize("contents", [[], [b""], [b" \n\t\n", b""]])
@@ -160,7 +188,7 @@ def test_an_empty_corpus(contents: list[bytes], danlu: Danlu, tmp_path: Path):
 def test_undecodable_bytes_are_counted_and_reported(danlu: Danlu, corpus: Path):
     (corpus / "old.txt").write_bytes("春风又绿江南岸\n".encode("gb18030") * 40)
     (corpus / "flaw.txt").write_bytes("\n".join(couplets(40, seed=9)).encode() + b"\xff\xfe\n")
-    result = danlu("pretrain", "--data", corpus, "--out", "mine", *TINY, "--train.steps", "2")
+    result = danlu(*pretrain(corpus))
     assert result.code == 0, result.err
     assert "flaw.txt: 2 undecodable bytes" in result.err
     assert "old.txt: " in result.err
@@ -190,8 +218,7 @@ def test_a_row_that_is_not_json(danlu: Danlu, tmp_path: Path):
 
 
 def test_a_corpus_smaller_than_a_batch(danlu: Danlu, corpus: Path):
-    result = danlu("pretrain", "--data", corpus, "--out", "mine", *TINY, "--train.batch-size", "4000")
-    refused(result, "less than one batch of 4000", "lower the batch size")
+    refused(danlu(*pretrain(corpus, train__batch_size=4000)), "less than one batch of 4000", "lower the batch size")
 
 
 # Models
@@ -225,8 +252,7 @@ def test_damage_without_a_manifest(danlu: Danlu, folder: Path, tmp_path: Path):
 def test_a_prompt_longer_than_the_context(danlu: Danlu, folder: Path, corpus: Path):
     refused(danlu("generate", folder, "春" * 100), "100 tokens", "context 64", "63 or fewer")
     refused(danlu("generate", folder, ""), "empty")
-    words = ("pretrain", "--data", corpus, "--out", "mine", *TINY, "--model.max-position-embeddings", "32")
-    result = danlu(*words, "--prompts", "春" * 100, "--train.steps", "9")
+    result = danlu(*pretrain(corpus, model__max_position_embeddings=32, prompts="春" * 100, train__steps=9))
     refused(result, "100 tokens", "context 32")
     assert "1/9" not in result.err, "told before the training, not in the midst of it"
 
@@ -236,7 +262,7 @@ def test_a_prompt_that_is_no_text(danlu: Danlu, folder: Path):
 
 
 def test_a_base_model_has_no_chat(danlu: Danlu, corpus: Path):
-    assert danlu("pretrain", "--data", corpus, "--out", "mine", *TINY, "--train.steps", "1").code == 0
+    assert danlu(*pretrain(corpus, train__steps=1)).code == 0
     refused(danlu("chat", "mine/model"), "no chat template", "danlu sft", code=2)
     refused(danlu("generate", "mine/model", "春", "--chat"), "chat template", code=2)
 
@@ -250,43 +276,42 @@ def test_quantising_twice(danlu: Danlu, folder: Path):
 
 
 def test_a_loss_that_is_no_number(danlu: Danlu, corpus: Path):
-    words = ("--train.optimizer", "adamw", "--train.lr", "1e30", "--train.warmup", "0", "--train.steps", "20")
-    refused(danlu("pretrain", "--data", corpus, "--out", "mine", *TINY, *words), "the loss is nan", "train.lr", code=2)
+    words = pretrain(corpus, train__optimizer="adamw", train__lr="1e30", train__warmup=0, train__steps=20)
+    refused(danlu(*words), "the loss is nan", "train.lr", code=2)
 
 
 def test_a_place_that_cannot_be_written(danlu: Danlu, corpus: Path, tmp_path: Path):
     (tmp_path / "file").write_text("mine")
     for out in ("file", "file/inside"):
-        refused(danlu("pretrain", "--data", corpus, "--out", out, *TINY), "cannot write", "--out")
+        refused(danlu(*pretrain(corpus, out=out)), "cannot write", "--out")
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_full_disk_while_training(danlu: Danlu, corpus: Path, small_disk: Callable[[str], Path]):
     """At several fillings, so that it is full at the start, amid checkpoints, and when the model is saved."""
     disk = small_disk("16m")
-    words = (*TINY, "--train.steps", "6", "--train.checkpoint-every", "2", "--train.log-every", "1")
-    assert danlu("pretrain", "--data", corpus, "--out", disk / "whole", *words).code == 0
+    words = partial(pretrain, corpus, train__steps=6, train__checkpoint_every=2, train__log_every=1)
+    assert danlu(*words(out=disk / "whole")).code == 0
     whole = ModelFolder.open(disk / "whole" / "model")
     size = sum(file.stat().st_size for file in (disk / "whole").rglob("*") if file.is_file())
     filler = disk / "filler"
     for number, share in enumerate((0.02, 0.1, 0.3, 0.6, 0.9)):
         out = disk / f"out{number}"
         filler.write_bytes(b"x" * (shutil.disk_usage(disk).free - int(share * size)))
-        refused(danlu("pretrain", "--data", corpus, "--out", out, *words), "full")
+        refused(danlu(*words(out=out)), "full")
         filler.unlink()
-        result = danlu("pretrain", "--data", corpus, "--out", out, *words)
+        result = danlu(*words(out=out))
         assert result.code == 0, result.err
         assert ModelFolder.open(out / "model").hash == whole.hash
-        assert not [path for path in out.rglob(".*")]
+        assert not list(out.rglob(".*"))
         shutil.rmtree(out)
 
 
 @pytest.fixture
 def process(corpus: Path, tmp_path: Path) -> Iterator[subprocess.Popen]:
     """A training that would take long, in its own session, as a terminal would run it."""
-    words = ["pretrain", "--data", str(corpus), "--out", "mine", *TINY, "--train.steps", "100000", "--train.log-every", "1"]
     started = subprocess.Popen(
-        [sys.executable, "-m", "danlu", *words],
+        [sys.executable, "-m", "danlu", *pretrain(corpus, train__steps=100_000, train__log_every=1)],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1", "DANLU_LANG": "en", "COLUMNS": "200"},
         stderr=subprocess.PIPE,
@@ -306,7 +331,13 @@ def test_ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on(
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
-    refused(Result(process.returncode, "", err), "stopped at step", "a checkpoint was written", "the same command goes on", code=130)
+    refused(
+        Result(process.returncode, "", err),
+        "stopped at step",
+        "a checkpoint was written",
+        "the same command goes on",
+        code=130,
+    )
     left = latest(tmp_path / "mine" / "checkpoints")
     assert left is not None
     step = int(left.name.partition("-")[2])
@@ -314,7 +345,11 @@ def test_ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on(
     assert json.loads((tmp_path / "mine" / "run.json").read_text())["status"] == "interrupted"
 
     second = subprocess.Popen(
-        process.args, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1", "DANLU_LANG": "en"}, stderr=subprocess.PIPE, text=True
+        process.args,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "DANLU_LANG": "en"},
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while metrics.read_text().count("\n") < step + 2:
         assert second.poll() is None, second.communicate()[1]

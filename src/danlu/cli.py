@@ -92,6 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = [word for word in words if word != "--debug"]
     try:
         code = _dispatch(words)
+        sys.stdout.flush()  # a reader that has left is met here, not when Python ends
     except DanluError as error:
         if debug:
             raise

@@ -96,7 +96,12 @@ def test_yaml(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"a: [", "line 1"), (b"- a\n", "mapping"), (b"\xff\xfe\x00", "not valid YAML"), (b"a: !!python/object:os.x {}", "YAML")],
+    [
+        (b"a: [", "line 1"),
+        (b"- a\n", "mapping"),
+        (b"\xff\xfe\x00", "not valid YAML"),
+        (b"a: !!python/object:os.x {}", "YAML"),
+    ],
 )
 def test_bad_yaml_names_the_file(content: bytes, told: str, tmp_path: Path):
     file = tmp_path / "bad.yaml"
@@ -124,6 +129,11 @@ def test_any_mapping_is_parsed_or_told(values: dict[str, Any]):
 
 def test_paths_of():
     config = Outer.parse({"data": "a", "more": ["b", "c"], "also": "d", "json": "e"})
-    assert paths_of(config, "input") == {"data": Path("a"), "more[0]": Path("b"), "more[1]": Path("c"), "also": Path("d")}
+    assert paths_of(config, "input") == {
+        "data": Path("a"),
+        "more[0]": Path("b"),
+        "more[1]": Path("c"),
+        "also": Path("d"),
+    }
     assert paths_of(config, "output") == {"out": Path("runs"), "json_": Path("e")}
     assert paths_of(Outer(data=Path("a")), "input") == {"data": Path("a")}

@@ -102,11 +102,20 @@ def test_help_shows_every_setting_with_its_help(capsys: pytest.CaptureFixture[st
     monkeypatch.setenv("COLUMNS", "160")
     assert parse(Verb, ["--help"], "some verb", "Does it.", "danlu some verb --data x") is None
     shown = capsys.readouterr().out
-    for part in ("Does it.", "danlu some verb --data x", "--train.steps", "optimiser steps", "DANLU_SOME_VERB_TRAIN_RATE", "--json"):
+    for part in (
+        "Does it.",
+        "danlu some verb --data x",
+        "--train.steps",
+        "optimiser steps",
+        "DANLU_SOME_VERB_TRAIN_RATE",
+        "--json",
+    ):
         assert part in shown
 
 
-def test_one_setting_of_a_nested_default_leaves_the_others(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_one_setting_of_a_nested_default_leaves_the_others(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     class Tuned(Config):
         """A verb that trains more gently than others."""
 

@@ -28,7 +28,14 @@ def full_save(path: Path) -> ModelFolder:
     return save(path, save_tokenizer=write_tokenizer, generation={"eos_token_id": [0]})
 
 
-FILES = ["config.json", "danlu.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+FILES = [
+    "config.json",
+    "danlu.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+]
 
 
 def test_round_trip(tmp_path: Path):
@@ -96,7 +103,9 @@ def test_a_file_added_later_that_would_be_read_is_refused(name: str, tmp_path: P
         ModelFolder.open(folder)
 
 
-@pytest.mark.parametrize("name", ["config.json", "danlu.json", "generation_config.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "danlu.json", "generation_config.json", "model.safetensors.index.json"]
+)
 @pytest.mark.parametrize("content", ["[]", "null", "3", '"text"'])
 def test_json_of_another_kind_is_told(name: str, content: str, tmp_path: Path):
     folder = save(tmp_path / "m").path

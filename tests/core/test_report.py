@@ -69,7 +69,9 @@ def test_a_curve_is_drawn_from_its_points(tmp_path: Path):
         report = Report("title")
         report.curves([("loss", {"training": points}, "step", "nats")])
         report.save(tmp_path / "report.html")
-        paths = re.findall(r'aria-roledescription="line mark"[^>]* d="([^"]+)"', (tmp_path / "report.html").read_text(encoding="utf-8"))
+        paths = re.findall(
+            r'aria-roledescription="line mark"[^>]* d="([^"]+)"', (tmp_path / "report.html").read_text(encoding="utf-8")
+        )
         assert len(paths) == 1
         return paths[0]
 

@@ -46,7 +46,12 @@ def test_a_run_tells_its_story(tmp_path: Path):
         run.measured["val_loss"] = 3.5
         run.model_path.mkdir()
     told = record(path)
-    assert (told["status"], told["verb"], told["parent"], told["measured"]) == ("done", "pretrain", "abc", {"val_loss": 3.5})
+    assert (told["status"], told["verb"], told["parent"], told["measured"]) == (
+        "done",
+        "pretrain",
+        "abc",
+        {"val_loss": 3.5},
+    )
     assert told["config"]["train"] == {"lr": 0.1, "betas": [0.9, 0.95]}
     assert told["machine"]
     assert make(path, parent="abc").done

@@ -68,6 +68,35 @@ def test_text_comes_in_pieces_and_equals_the_engines_own(poet: Path):
     run(scene, engine)
 
 
+def test_who_wants_the_whole_is_woken_twice(poet: Path):
+    engine = Engine.open(poet, EngineConfig(device="cpu"))
+    ids = engine.encode([{"role": "user", "content": ASK}])
+
+    async def scene(runner: Runner) -> None:
+        with runner.submit([(ids, SamplingParams(temperature=0))], whole=True) as job:
+            pieces = [piece async for piece in job]
+        assert pieces[-1].completion
+        assert pieces[-1].completion.text == POEM
+        assert len(pieces) <= 2
+
+    run(scene, engine)
+
+
+def test_a_slow_reader_gets_several_pieces_as_one(poet: Path):
+    engine = Engine.open(poet, EngineConfig(device="cpu"))
+    ids = engine.encode([{"role": "user", "content": ASK}])
+
+    async def scene(runner: Runner) -> None:
+        with runner.submit([(ids, SamplingParams(temperature=0))]) as job:
+            await until(lambda: not engine.busy)
+            await asyncio.sleep(0.05)
+            (piece,) = [piece async for piece in job]
+        assert piece.text == POEM
+        assert piece.completion
+
+    run(scene, engine)
+
+
 def test_queue_is_full_all_or_none(slow: Engine):
     ids = slow.encode("山")
 

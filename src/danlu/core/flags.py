@@ -43,7 +43,8 @@ def parse(kind: type[C], words: list[str], verb: str, summary: str, example: str
     def run(config: Any = None) -> Any:
         return kind() if config is None else config
 
-    annotation = Annotated[_as_shown(kind) if "--help" in words or "-h" in words else kind, Parameter(name="*")]
+    asked = _as_shown(kind) if {"--help", "-h"}.intersection(words) else kind
+    annotation = Annotated[asked, Parameter(name="*")]
     default = inspect.Parameter.empty if needed else None
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter("config", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation, default=default)]

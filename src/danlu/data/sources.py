@@ -267,8 +267,11 @@ def _checked(row: Any, names: dict[str, str], place: str) -> Row:
     for name, kind in (("text", str), ("messages", list)):
         if name in row and not isinstance(row[name], kind):
             got = type(row[name]).__name__
-            raise DataError(tr(f"{place}: column '{name}' should be {kind.__name__}, not {got}",
-                               f"{place}:列“{name}”应为 {kind.__name__},而不是 {got}"))  # fmt: skip
+            raise DataError(
+                tr(f"{place}: column '{name}' should be {kind.__name__}, not {got}",
+                   f"{place}:列“{name}”应为 {kind.__name__},而不是 {got}"),
+                tr("correct that row, or name another column with --columns", "请改正这一行,或用 --columns 指定别的列"),
+            )  # fmt: skip
     return row
 
 

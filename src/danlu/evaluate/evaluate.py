@@ -79,7 +79,8 @@ def evaluate(config: Config) -> dict[str, Any]:
 
 
 def _losses(config: Config, engine: Engine) -> dict[str, Any]:
-    """Mean -log p in nats a token; bits per byte and nats per character of plain text; loss of chat answers."""
+    """Mean -log p in nats a token and its exponential, bits per byte and nats per character of plain text; loss of
+    chat answers."""
     found: dict[str, Any] = {}
     precision = str(next(engine.model.parameters()).dtype).removeprefix("torch.")
     seq_len = min(engine.model.context, 512)
@@ -92,6 +93,7 @@ def _losses(config: Config, engine: Engine) -> dict[str, Any]:
         batches = valid_batches(docs, seq_len, 8, pad_id=engine.tokenizer.pad_id)
         found[name] = round(mean_loss(engine.model, batches, cross_entropy, engine.device, "fp32"), 5)
         if name == "val_loss":
+            found["perplexity"] = round(math.exp(found[name]), 4)
             targets = sum(int((batch["labels"] != -100).sum()) for batch in batches)
             nats = found[name] * targets
             found["bits_per_byte"] = round(nats / math.log(2) / sum(len(t.encode()) for t in texts), 5)

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Answer:
-    """The answers to one request, queued in the engine. Read them with `whole` or `stream`, one of them, once."""
+    """The answers to one request, queued in the engine. Read them, once, with `stream` if a stream was asked for, else with `whole`."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Answer:
         self._silent = set(range(len(params)))  # of whom nothing was heard yet
         self._reply = Reply(isinstance(asked, ChatRequest), served.name, served.fingerprint, asked.include_usage)
         ids = [ids for ids in prompts for _ in range(asked.n)]
-        self._job = runner.submit(list(zip(ids, params, strict=True)))
+        self._job = runner.submit(list(zip(ids, params, strict=True)), whole=not asked.stream)
 
     @classmethod
     async def begin(

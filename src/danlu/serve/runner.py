@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -68,15 +68,18 @@ class Job:
     """Requests of one caller, computed together: an async iterator of `Piece`s that ends when all are complete.
 
     A context manager: whoever leaves it early, for an error or because the client is gone, cancels the rest.
-    The iterator raises EngineFailedError or StoppingError when the answer will not come.
+    The iterator raises EngineFailedError or StoppingError when the answer will not come. With `whole`, only the first
+    and the last piece of each request come: who waits for all of it need not be woken for every token.
     """
 
-    def __init__(self, runner: "Runner", size: int) -> None:
+    def __init__(self, runner: "Runner", size: int, whole: bool) -> None:
         self.loop = asyncio.get_running_loop()
         self.open: set[int] = set()  # the engine's numbers of what is not complete
         self._runner = runner
         self._left = size
-        self._queue: asyncio.Queue[Piece | ServeError] = asyncio.Queue()
+        self._whole, self._begun = whole, set[int]()
+        self._pieces: deque[Piece | ServeError] = deque()
+        self._some = asyncio.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -88,9 +91,21 @@ class Job:
         """Free the rows of whatever still runs. Does nothing after the end."""
         self._runner.cancel(self)
 
+    def wants(self, piece: Piece) -> bool:
+        """Whether the reader should hear of it; called by the engine's thread."""
+        if not self._whole or piece.completion or piece.index not in self._begun:
+            self._begun.add(piece.index)
+            return True
+        return False
+
     def hand_out(self, piece: Piece | ServeError) -> None:
-        """Give a piece to the reader; called in the reader's loop."""
-        self._queue.put_nowait(piece)
+        """Give a piece to the reader; called in the reader's loop. A slow reader gets several as one."""
+        last = self._pieces[-1] if self._pieces else None
+        if isinstance(piece, Piece) and isinstance(last, Piece) and last.index == piece.index:
+            self._pieces[-1] = Piece(piece.index, last.text + piece.text, piece.completion)
+        else:
+            self._pieces.append(piece)
+        self._some.set()
 
     def __aiter__(self) -> Self:
         return self
@@ -98,7 +113,10 @@ class Job:
     async def __anext__(self) -> Piece:
         if not self._left:
             raise StopAsyncIteration
-        piece = await self._queue.get()
+        while not self._pieces:
+            self._some.clear()
+            await self._some.wait()
+        piece = self._pieces.popleft()
         if isinstance(piece, ServeError):
             raise piece
         self._left -= piece.completion is not None
@@ -151,12 +169,12 @@ class Runner:
 
     # --- called from the event loop ---------------------------------------------------------------------------
 
-    def submit(self, requests: Sequence[tuple[Sequence[int], SamplingParams]]) -> Job:
-        """Queue prompts (as token ids), all or none. Must be called in a running event loop.
+    def submit(self, requests: Sequence[tuple[Sequence[int], SamplingParams]], *, whole: bool = False) -> Job:
+        """Queue prompts (as token ids), all or none; `whole`: see Job. Must be called in a running event loop.
 
         Raises ContextError for a prompt that does not fit, OverloadedError when the queue is full, StoppingError.
         """
-        job = Job(self, len(requests))
+        job = Job(self, len(requests), whole)
         with self._change:
             if self._closing:
                 raise StoppingError
@@ -229,7 +247,9 @@ class Runner:
                 if event.request not in self._jobs:
                     continue  # cancelled while it was computed
                 job, index = self._jobs[event.request]
-                posts[job.loop].append((job, Piece(index, event.text, event.completion)))
+                piece = Piece(index, event.text, event.completion)
+                if job.wants(piece):
+                    posts[job.loop].append((job, piece))
                 if event.completion:
                     self._seconds += 0.1 * (event.completion.seconds - self._seconds)
                     del self._jobs[event.request]

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from danlu.core.device import choose_device, choose_precision
 from danlu.core.errors import ConfigError
 from danlu.core.folder import Lineage, ModelFolder
 from danlu.core.i18n import tr
@@ -42,6 +43,9 @@ class Stage:
             told = tr(f"done before: {self.model_path}", f"此前已完成:{self.model_path}")
             console.print(told, tr(f"(to train again, delete {self.run.path})", f"(要重新训练,请删除 {self.run.path})"))
         else:
+            choose_precision(
+                self.config.precision, choose_device(self.config.device)
+            )  # faults are told before the data is read
             self.run.__enter__()
         return self
 
