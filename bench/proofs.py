@@ -13,11 +13,16 @@ import io
 import time
 from collections.abc import Callable
 
+import _proofs_stages
 import _proofs_text
 import _proofs_train
 from _common import arguments, show, write
 
-PROOFS: dict[str, Callable[[], dict[str, float]]] = {**_proofs_train.PROOFS, **_proofs_text.PROOFS}
+PROOFS: dict[str, Callable[[], dict[str, float]]] = {
+    **_proofs_train.PROOFS,
+    **_proofs_text.PROOFS,
+    **_proofs_stages.PROOFS,
+}
 WORK = "danlu beside independent references / danlu 与独立参照实现的对比"
 
 

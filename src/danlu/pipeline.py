@@ -120,7 +120,7 @@ def run_recipe(path: Path, run: Path | None = None) -> tuple[Recipe, list[StepRe
         told = f"[{number}/{len(prepared)}] {step.name}"
         stamp = recipe.run / "steps" / f"{step.name}.json"
         fingerprint = _fingerprint(step, config)
-        done = _finished(stamp, fingerprint, config)
+        done = _finished(stamp, fingerprint, config, recipe.run)
         if done:
             console.print(f"[dim]{told}: {tr('done before', '此前已完成')}[/dim]")
             results.append(done)
@@ -128,7 +128,9 @@ def run_recipe(path: Path, run: Path | None = None) -> tuple[Recipe, list[StepRe
         console.rule(f"{told}  (danlu {step.verb})")
         _clear(stamp, config, recipe.run)
         result = _run_step(step, module, config, stamp)
-        write_json(stamp, {"fingerprint": fingerprint, "outputs": _outputs(config), "result": result.plain()})
+        write_json(
+            stamp, {"fingerprint": fingerprint, "outputs": _outputs(config, recipe.run), "result": result.plain()}
+        )
         results.append(result)
     return recipe, results
 
@@ -163,12 +165,11 @@ def _clear(stamp: Path, config: Config, folder: Path) -> None:
     """
     if not stamp.exists():
         return
-    made = {entry["path"] for entry in read_json(stamp)["outputs"].values()}
+    made = {entry["inside"] for entry in read_json(stamp)["outputs"].values()} - {None}
     for output in paths_of(config, "output").values():
-        place = output.resolve()
-        if str(place) in made and folder.resolve() in place.parents and (place / "run.json").exists():
+        if _inside(output, folder) in made and (output / "run.json").exists():
             console.print(tr(f"replacing {output}, which this step made before", f"替换该步骤此前生成的 {output}"))
-            remove_folder(place)
+            remove_folder(output.resolve())
     stamp.unlink()
 
 
@@ -179,12 +180,12 @@ def _fingerprint(step: Step, config: Config) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _finished(stamp: Path, fingerprint: str, config: Config) -> StepResult | None:
+def _finished(stamp: Path, fingerprint: str, config: Config, folder: Path) -> StepResult | None:
     if not stamp.exists():
         return None
     record = read_json(stamp)
     try:
-        same = record["fingerprint"] == fingerprint and record["outputs"] == _outputs(config)
+        same = record["fingerprint"] == fingerprint and record["outputs"] == _outputs(config, folder)
     except FolderError:  # an output was cut short or changed
         same = False
     if not same:
@@ -192,9 +193,15 @@ def _finished(stamp: Path, fingerprint: str, config: Config) -> StepResult | Non
     return StepResult.parse(record["result"] | {"skipped": True}, str(stamp))
 
 
-def _outputs(config: Config) -> dict[str, dict[str, str | None]]:
+def _outputs(config: Config, folder: Path) -> dict[str, dict[str, str | None]]:
+    """Of every output, where it is inside the recipe's folder (None: outside), and its content."""
     outputs = paths_of(config, "output")
-    return {name: {"path": str(path.resolve()), "content": _content(path)} for name, path in outputs.items()}
+    return {name: {"inside": _inside(path, folder), "content": _content(path)} for name, path in outputs.items()}
+
+
+def _inside(path: Path, folder: Path) -> str | None:
+    place, root = path.resolve(), folder.resolve()
+    return place.relative_to(root).as_posix() if root in place.parents else None
 
 
 def _content(path: Path) -> str | None:

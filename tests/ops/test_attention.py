@@ -23,12 +23,15 @@ def test_equals_the_textbook_formula_with_grouped_heads(groups, trains):
 
 def test_both_paths_give_the_same_gradients():
     torch.manual_seed(0)
-    q, k, v = (torch.randn(1, 2, 6, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    mask = additive(packed_mask(torch.ones(1, 6, dtype=torch.long)), torch.float64)
-    plain = torch.autograd.grad(attention(q, k, v, mask).square().sum(), (q, k, v))
-    fused = torch.autograd.grad(attention(q, k, v, causal=True).square().sum(), (q, k, v))
-    for mine, theirs in zip(plain, fused, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)  # attention_weights rounds through float32
+    q, k, v = (torch.randn(1, 2, 6, 4, requires_grad=True) for _ in range(3))
+    mask = additive(packed_mask(torch.ones(1, 6, dtype=torch.long)), torch.float32)
+    exact = torch.autograd.grad(attention(q, k, v, causal=True).square().sum(), (q, k, v))
+    masked = torch.autograd.grad(attention(q, k, v, mask).square().sum(), (q, k, v))
+    low = [part.detach().bfloat16().requires_grad_() for part in (q, k, v)]
+    plain = torch.autograd.grad(attention(*low, mask.bfloat16()).float().square().sum(), low)
+    for one, other, rough in zip(exact, masked, plain, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+        assert (rough.float() - one).norm() / one.norm() < 0.03  # bfloat16 keeps three digits
 
 
 def test_packed_mask_keeps_documents_apart():

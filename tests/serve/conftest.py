@@ -31,20 +31,26 @@ def decoder(tokenizer: Tokenizer, context: int = 128) -> Decoder:
     return model
 
 
-def learn_by_heart(model: Decoder, tokenizer: Tokenizer) -> None:
+def learn_by_heart(model: Decoder, tokenizer: Tokenizer, steps: int = 120) -> None:
+    """Train on both chats, packed into one row, until nothing else comes to its mind."""
     rendered = [tokenizer.render(chat) for chat in CHATS]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for step in range(120):
-        optimiser.param_groups[0]["lr"] = 1e-2 * (1 - step / 120)
-        for ids, mask in rendered:
-            tokens = torch.tensor([ids])
-            batch = {"input_ids": tokens, "position_ids": torch.arange(len(ids))[None]}
-            targets = torch.tensor([[i if m else -100 for i, m in zip(ids, mask, strict=True)]])
-            logits = model({**batch, "segment_ids": torch.ones_like(tokens)})[:, :-1]
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets[:, 1:].flatten())
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+    ids = [i for chat in rendered for i in chat.ids]
+    batch = {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.cat([torch.arange(len(chat.ids)) for chat in rendered])[None],
+        "segment_ids": torch.cat([torch.full((len(chat.ids),), number) for number, chat in enumerate(rendered, 1)])[
+            None
+        ],
+    }
+    answer = torch.tensor([[bool(m) for chat in rendered for m in chat.mask]])
+    targets = batch["input_ids"].masked_fill(~answer, -100)[0, 1:]
+    optimiser = torch.optim.AdamW(model.parameters())
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = 1e-2 * (1 - step / steps)
+        loss = torch.nn.functional.cross_entropy(model(batch)[0, :-1], targets)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
 
 
 def save(model: Decoder, tokenizer: Tokenizer, folder: Path, verb: str) -> Path:

@@ -13,6 +13,7 @@ from danlu.tokenizer import Tokenizer
 def test_names_tell_models_apart(tmp_path: Path):
     assert name_of(tmp_path / "poet" / "sft" / "model") == "sft"
     assert name_of(tmp_path / "mine") == "mine"
+    assert name_of(tmp_path / "poet.gguf") == "poet"
     runs = [tmp_path / "a" / "sft" / "model", tmp_path / "b" / "sft" / "model", tmp_path / "a" / "int8" / "model"]
     assert names_of(runs) == ["a/sft", "b/sft", "int8"]
     with pytest.raises(ConfigError):

@@ -12,7 +12,17 @@ def test_default_rate_depends_on_the_optimiser():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"lr": -1}, {"floor": 2}, {"decay": 0}, {"momentum": 1.0}, {"batch_size": 0}]
+    "wrong",
+    [
+        {"steps": 0},
+        {"lr": -1},
+        {"floor": 2},
+        {"decay": 0},
+        {"momentum": 1.0},
+        {"batch_size": 0},
+        {"seed": -1},
+        {"betas": (0.9, 1.0)},
+    ],
 )
 def test_impossible_values_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):

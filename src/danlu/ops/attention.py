@@ -8,9 +8,8 @@ from torch import Tensor
 
 __all__ = ["additive", "attention", "attention_weights", "cache_mask", "causal_mask", "packed_mask"]
 
-_SHORT = (
-    512  # keys; below this, storing the weights is cheaper than the CPU kernel's backward pass (bench/attention.py)
-)
+# Keys up to which storing the weights is cheaper than the CPU kernel's backward pass in bf16 (bench/attention.py).
+_SHORT = 512
 
 
 # lesson: attention
@@ -35,12 +34,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, ca
     """`attention_weights(q, k, mask) @ v`, by torch's fused kernel where that is faster.
 
     The fused kernel never stores the weights, which long sequences need; its backward pass on a CPU recomputes
-    them slowly, so short sequences that train take the plain path.
+    them slowly in two-byte precision, so short sequences that train in it take the plain path.
     q: [B, H, T, d]; k, v: [B, G, S, d]; mask: additive, in q's dtype. `causal` is for T = S without a mask.
     Returns [B, H, T, d].
     """
     grouped = q.shape[1] != k.shape[1]
-    if mask is not None and q.requires_grad and q.device.type == "cpu" and k.shape[2] <= _SHORT:
+    slow_to_train = q.requires_grad and q.device.type == "cpu" and q.element_size() == 2
+    if mask is not None and slow_to_train and k.shape[2] <= _SHORT:
         shared = v.repeat_interleave(q.shape[1] // v.shape[1], dim=1) if grouped else v
         return attention_weights(q, k, mask) @ shared
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=grouped)

@@ -33,6 +33,7 @@ __all__ = ["CHATML", "ChatTemplate", "Messages"]
 
 Messages = Sequence[Mapping[str, Any]]
 
+# lesson: chatml
 # The layout known as ChatML. A turn ends with <|im_end|>; the assistant's own is part of what it learns to say.
 CHATML = """\
 {%- for message in messages -%}
@@ -48,6 +49,7 @@ CHATML = """\
 {{ '<|im_start|>assistant\\n' }}
 {%- endif -%}
 """
+# end lesson
 
 _ANSWER = "answer-9d1f"  # a word that no template writes by itself
 _PROBE = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _ANSWER}]

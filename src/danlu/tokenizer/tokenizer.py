@@ -203,6 +203,7 @@ class Tokenizer:
         """The chat as text, for people to look at; to train or to generate use `render`."""
         return self._template().text(messages, add_generation_prompt, **variables)
 
+    # lesson: render
     def render(self, messages: Messages, add_generation_prompt: bool = False, **variables: Any) -> Rendered:
         """The chat as token ids, and the mask of what the assistant has to produce.
 
@@ -225,6 +226,8 @@ class Tokenizer:
         if first:
             return self._plain(self._literal, piece.text)
         return self._inner_short(piece.text) if len(piece.text) <= _SHORT else self._plain(self._inner, piece.text)
+
+    # end lesson
 
     def _template(self) -> ChatTemplate:
         if self._chat is None:

@@ -1,13 +1,15 @@
 """The settings of the loop; every stage has them under `train`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from danlu.core.config import Config, doc
 from danlu.train.schedule import Schedule
 
 __all__ = ["TrainConfig"]
+
+Memory = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainConfig(Config):
@@ -29,7 +31,7 @@ class TrainConfig(Config):
     matrix_lr: PositiveFloat = doc(0.01, "peak learning rate of Muon", "Muon 的峰值学习率")
     momentum: float = doc(0.95, "Muon's memory of gradients", "Muon 的动量系数", ge=0, lt=1)
     weight_decay: float = doc(0.0, "decoupled weight decay", "解耦权重衰减", ge=0)
-    betas: tuple[float, float] = doc(
+    betas: tuple[Memory, Memory] = doc(
         (0.9, 0.95), "AdamW's memory of gradients and of their squares", "AdamW 的一阶、二阶动量系数"
     )
     schedule: Schedule = doc("linear", "how the rate falls after warm-up", "预热之后学习率如何下降")
@@ -42,7 +44,7 @@ class TrainConfig(Config):
     )
     device: str = doc("auto", "cpu, cuda, cuda:1, mps", "设备:cpu、cuda、cuda:1、mps")
     compile: bool = doc(False, "torch.compile the model (pays on long runs)", "用 torch.compile 编译(长训练才划算)")
-    seed: int = doc(0, "seeds initial weights and the order of the data", "初始权重与数据顺序的随机种子")
+    seed: NonNegativeInt = doc(0, "seeds initial weights and the order of the data", "初始权重与数据顺序的随机种子")
     log_every: PositiveInt = doc(10, "steps between two lines of metrics", "记录指标的间隔步数")
     eval_every: PositiveInt | None = doc(
         None, "steps between two validations; default: a tenth of the run", "验证的间隔步数;默认全程的十分之一"
