@@ -1,5 +1,6 @@
 """Proofs about whole stages, run by their verbs: pre-training on a source whose entropy is known, tuning on a rule."""
 
+import itertools
 import json
 import math
 import random
@@ -44,7 +45,7 @@ class Source:
     def nats(self, text: str) -> tuple[float, int]:
         """What the source itself pays for all but the first letter and for the end, and for how many tokens."""
         total = 0.0
-        for before, after in zip(text, text[1:], strict=False):
+        for before, after in itertools.pairwise(text):
             total -= math.log((1 - STOP) * self.rows[before][LETTERS.index(after)])
         return total - (math.log(STOP) if len(text) < 60 else 0.0), len(text) - (len(text) == 60)
 

@@ -89,7 +89,7 @@ def test_the_three_lines_of_the_readme(lang: str, my_texts: Path, danlu: Danlu, 
         result = danlu(*line[1:])
         assert result.code == 0, result.err
     opens_in_transformers(tmp_path / "runs" / "mine-sft" / "model", "danlu 丹炉")
-    result = danlu(*chat[1:], "--sampling.max-tokens", "4", stdin="7?\n\n".encode())
+    result = danlu(*chat[1:], "--sampling.max-tokens", "4", stdin=b"7?\n\n")
     assert result.code == 0, result.err
     assert result.out.count("> ") == 2, "it answered, and ended at the empty line"
 

@@ -3,6 +3,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from danlu.compress.int8 import Config, run
+from danlu.core.errors import ConfigError
 from danlu.core.folder import ModelFolder
 from danlu.generate.engine import Engine
 from danlu.generate.params import SamplingParams
@@ -43,3 +44,26 @@ def test_the_engine_runs_it_and_a_second_call_does_nothing(folder, quantised, tm
     assert (quantised / "model.safetensors").stat().st_mtime_ns == written
     answer = Engine.open(quantised).generate(["春"], SamplingParams(max_tokens=5, seed=0))[0]
     assert answer.ids
+
+
+def test_the_rest_may_stay_as_precise_as_it_was(folder, tmp_path):
+    path = run(Config(base=folder, out=tmp_path / "q", rest="fp32"))
+    kept, whole = auto.load(path), auto.load(folder)
+    assert torch.equal(kept.model.embed_tokens.weight, whole.model.embed_tokens.weight)
+    assert kept.model.layers[0].mlp.up_proj.weight.dtype == torch.int8
+    half = auto.load(run(Config(base=folder, out=tmp_path / "half")))
+    assert half.model.embed_tokens.weight.dtype == torch.bfloat16
+
+
+def test_what_was_measured_is_written_down(folder, quantised, capsys):
+    measured = ModelFolder.open(quantised).lineage.measured
+    layers = [name for name, _ in auto.load(folder).named_parameters() if name.endswith("_proj.weight")]
+    assert measured["layers"] == len(layers)
+    ratio = ModelFolder.open(quantised).weight_bytes / ModelFolder.open(folder).weight_bytes
+    assert measured["size_ratio"] == pytest.approx(ratio, abs=1e-4)
+
+
+def test_quantising_twice_is_told(quantised, tmp_path):
+    with pytest.raises(ConfigError, match="no module"):
+        run(Config(base=quantised, out=tmp_path / "again"))
+    assert not (tmp_path / "again" / "model").exists()

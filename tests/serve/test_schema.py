@@ -1,15 +1,27 @@
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danlu.core.i18n import language
 from danlu.generate.params import SamplingParams
 from danlu.serve.schema import ApiError, ChatRequest, CompletionRequest, Message
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "你好"}]}
 TEXT: dict[str, Any] = {"model": "m", "prompt": "从前"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def english() -> Iterator[None]:
+    """The wordings below are looked for in English, whatever this machine speaks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DANLU_LANG", "en")
+        language.cache_clear()
+        yield
+    language.cache_clear()
 
 
 def chat(**more: Any) -> ChatRequest:

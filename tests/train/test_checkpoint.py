@@ -88,6 +88,18 @@ def test_a_full_disk_is_told_in_the_training_thread_and_the_old_checkpoint_stand
     assert load_checkpoint(latest(tmp_path)).step == 1
 
 
+def test_a_really_full_disk_is_told_and_the_old_checkpoint_stands(small_disk):
+    """DCP wraps what the system says in an exception of its own, which is no `Exception`."""
+    disk = small_disk("64k")
+    save_checkpoint(disk / "step-00000003", state())
+    large = state(4)
+    large.tensors["model.large"] = torch.zeros(100_000)
+    with pytest.raises(StorageError, match="full"):
+        save_checkpoint(disk / "step-00000004", large)
+    assert [path.name for path in disk.iterdir()] == ["step-00000003"]
+    assert load_checkpoint(latest(disk)).step == 3
+
+
 def test_state_is_readable_json(tmp_path):
     save_checkpoint(tmp_path / "step-00000003", state())
     assert json.loads((tmp_path / "step-00000003" / "state.json").read_text())["step"] == 3

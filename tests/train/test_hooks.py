@@ -101,14 +101,67 @@ def test_a_second_interrupt_does_not_wait():
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
-    hook = Interruption()
-    old = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            go([hook, Twice()])
-    finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), old, strict=True):
-            signal.signal(number, handler)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        go([Interruption(), Twice()])
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_after_an_error_every_hook_that_started_gives_back_what_it_took():
+    before = signal.getsignal(signal.SIGINT)
+    told = []
+
+    class Told(Hook):
+        def __init__(self, name, fails=""):
+            self.name, self.fails = name, fails
+
+        def on_start(self, loop):
+            if self.fails == "start":
+                raise ValueError
+            told.append(f"{self.name} starts")
+
+        def on_step(self, loop, metrics):
+            if self.fails == "step":
+                raise ValueError
+
+        def on_end(self, loop):
+            told.append(f"{self.name} ends")
+
+        def on_exit(self, loop):
+            told.append(f"{self.name} exits")
+
+    bar = ProgressBar("t")
+    with pytest.raises(ValueError):  # noqa: PT011
+        go([Interruption(), bar, Told("a"), Told("b", fails="step")])
+    assert told == ["a starts", "b starts", "b exits", "a exits"]
+    assert not bar._bar.live.is_started
+    assert signal.getsignal(signal.SIGINT) == before
+    told.clear()
+    with pytest.raises(ValueError):  # noqa: PT011
+        go([Told("a"), Told("b", fails="start")])
+    assert told == ["a starts", "a exits"]
+    told.clear()
+    go([Told("a")])
+    assert told == ["a starts", "a ends", "a exits"]
+
+
+def test_a_run_that_ended_early_does_not_go_on_when_it_is_resumed(run, capsys):
+    """Killed after the last checkpoint and before the model was saved."""
+    batches = list(PackedBatches(documents(), 16, 4, shuffle=False, epochs=1))
+
+    class Keep(Hook):
+        def on_end(self, loop):
+            self.saved = loop.snapshot()
+
+    keep = Keep()
+    validation = Validation(run, lambda: batches, cross_entropy, every=1, patience=2)
+    first = go([validation, keep], lr=1e-30, matrix_lr=1e-30, steps=50)
+    assert first.step < 50
+    assert f"stopping at step {first.step}" in capsys.readouterr().err
+    config = TrainConfig(**(EXACT | {"steps": 50, "batch_size": 4}))
+    model = tiny_decoder(VOCABULARY, seed=9)
+    again = fit(model, PackedBatches(documents(), 16, 4), cross_entropy, config, hooks=[validation], state=keep.saved)
+    assert again.step == first.step
 
 
 def test_preflight_predicts_then_tells_its_error(run, monkeypatch):

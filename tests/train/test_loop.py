@@ -151,6 +151,25 @@ def test_steps_come_from_epochs():
     assert end.step == 2 * len(batches)
 
 
+def test_a_loss_that_is_no_number_ends_it_with_the_step_and_the_way_out():
+    seen = []
+
+    class Watch(Hook):
+        def on_step(self, loop, metrics):
+            seen.append(metrics["loss"])
+
+    settings = {"steps": 30, "batch_size": 4, "optimizer": "adamw", "lr": 1e30, "warmup": 0}
+    with pytest.raises(ConfigError, match=r"the loss is (nan|inf) at step \d+\n.*train\.lr"):
+        fit(
+            tiny_decoder(VOCABULARY),
+            PackedBatches(documents(), 16, 4),
+            cross_entropy,
+            TrainConfig(**(EXACT | settings)),
+            hooks=[Watch()],
+        )
+    assert all(map(math.isfinite, seen)), "no hook gets to see it: no checkpoint of it is written"
+
+
 def test_no_data_and_no_such_device_are_told():
     with pytest.raises(DataError):
         fit(tiny_decoder(VOCABULARY), iter([]), cross_entropy, TrainConfig(steps=3))

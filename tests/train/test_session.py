@@ -46,6 +46,20 @@ def test_interrupted_then_again_equals_uninterrupted(tmp_path):
     assert steps == list(range(1, 10))
 
 
+def test_killed_before_the_first_checkpoint_it_begins_anew(tmp_path):
+    class Die(Hook):
+        def on_step(self, loop, metrics):
+            if loop.state.step == 1:
+                raise MemoryError
+
+    with pytest.raises(MemoryError):
+        go(tmp_path / "run", Die())
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1]
+    go(tmp_path / "run")
+    steps = [line["step"] for line in read_metrics(tmp_path / "run") if "loss" in line]
+    assert steps == list(range(1, 10))
+
+
 def test_what_is_measured(tmp_path):
     _, measured = go(tmp_path / "run")
     assert {"steps", "tokens", "train_seconds", "tokens_per_second", "val_loss", "best_val_loss"} <= measured.keys()
