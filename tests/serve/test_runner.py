@@ -9,8 +9,8 @@ import pytest
 
 from danlu.core.errors import ContextError
 from danlu.generate.engine import Engine, EngineConfig
-from danlu.generate.params import SamplingParams
-from danlu.serve.runner import EngineFailedError, Job, OverloadedError, Runner, StoppingError
+from danlu.generate.params import Completion, SamplingParams
+from danlu.serve.runner import EngineFailedError, Job, OverloadedError, Piece, Runner, StoppingError
 
 from .conftest import ASK, POEM, POEMS
 
@@ -82,19 +82,15 @@ def test_who_wants_the_whole_is_woken_twice(poet: Path):
     run(scene, engine)
 
 
-def test_a_slow_reader_gets_several_pieces_as_one(poet: Path):
-    engine = Engine.open(poet, EngineConfig(device="cpu"))
-    ids = engine.encode([{"role": "user", "content": ASK}])
-
+def test_a_slow_reader_gets_several_pieces_as_one(slow: Engine):
     async def scene(runner: Runner) -> None:
-        with runner.submit([(ids, SamplingParams(temperature=0))]) as job:
-            await until(lambda: not engine.busy)
-            await asyncio.sleep(0.05)
-            (piece,) = [piece async for piece in job]
-        assert piece.text == POEM
-        assert piece.completion
+        job = Job(runner, 2, whole=False)
+        done = Completion("山水", [1, 2], 1, "stop")
+        for piece in (Piece(0, "山", None), Piece(0, "水", done), Piece(1, "风", None), Piece(1, "月", done)):
+            job.hand_out(piece)
+        assert [piece async for piece in job] == [Piece(0, "山水", done), Piece(1, "风月", done)]
 
-    run(scene, engine)
+    run(scene, slow)
 
 
 def test_queue_is_full_all_or_none(slow: Engine):
