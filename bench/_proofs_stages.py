@@ -6,7 +6,6 @@ import math
 import random
 import string
 import tempfile
-from itertools import pairwise
 from pathlib import Path
 
 from _small import decoder
@@ -43,12 +42,10 @@ class Source:
             letters += self.draw.choices(LETTERS, self.rows[letters[-1]])
         return "".join(letters)
 
-    def nats(self, text: str) -> tuple[float, int]:
-        """What the source itself pays for all but the first letter and for the end, and for how many tokens."""
-        total = 0.0
-        for before, after in itertools.pairwise(text):
-            total -= math.log((1 - STOP) * self.rows[before][LETTERS.index(after)])
-        return total - (math.log(STOP) if len(text) < 60 else 0.0), len(text) - (len(text) == 60)
+    def nats(self, text: str) -> float:
+        """What the source itself pays for all but the first letter, and for the end."""
+        steps = (math.log((1 - STOP) * self.rows[a][LETTERS.index(b)]) for a, b in itertools.pairwise(text))
+        return -sum(steps) - math.log(STOP)
 
 
 def pretraining() -> dict[str, float]:

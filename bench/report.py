@@ -30,6 +30,7 @@ def told(machine: dict[str, Any]) -> str:
         machine["platform"],
         f"Python {machine['python']}",
         f"torch {machine['torch']}",
+        *(["processor time / 处理器时间"] if machine["clock"] == "cpu" else []),
     ]
     return ", ".join(parts)
 
@@ -48,7 +49,8 @@ def main(folder: Path = HERE / "results", out: Path = HERE / "RESULTS.md") -> No
     results = sorted(folder.glob("*.json"))
     if not results:
         sys.exit(f"nothing in {folder}: run `make bench` / {folder} 中没有结果：请运行 make bench")
-    sections = [section(file.stem, read_json(file)) for file in results]
+    measured = {file.stem: read_json(file) for file in results}
+    sections = [section(name, result) for name, result in measured.items() if result["ratios"]]  # proofs have none
     with atomic_path(out) as path:
         path.write_text("\n".join([HEAD, *sections]), encoding="utf-8")
     print(out)

@@ -75,7 +75,7 @@ def _try_server(model: Path) -> dict[str, Any]:
     prompts = [f"写一首{'五' if i % 2 else '七'}言绝句，题为《{title}》。" for i, title in enumerate(_TITLES * 4)]
     server = start_in_background(model)
     try:
-        answered = probe(server.url, prompts, concurrency=8)
+        answered = probe(server.url, prompts, concurrency=8, temperature=0.8)
     finally:
         server.stop()
     return {**answered, "prompts": prompts, "wall_seconds": time.perf_counter() - began}

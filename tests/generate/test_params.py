@@ -14,6 +14,7 @@ from danlu.generate.params import SamplingParams
         {"top_p": 1.1},
         {"top_k": -1},
         {"min_p": 2},
+        {"stop": ("",)},
         {"repetition_penalty": 0},
     ],
 )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import cyclopts
 from cyclopts import App, Parameter
 from cyclopts.config import Dict, Env
-from pydantic import ValidationError, create_model
+from pydantic import BaseModel, ValidationError, create_model
 from rich.console import Console
 
 from danlu.core.config import Config, describe, load_yaml, nested_config
@@ -100,7 +100,7 @@ def _refuse_unknown_variables(kind: type[Config], prefix: str) -> None:
             )
 
 
-def _variables(kind: type[Config], prefix: str) -> list[str]:
+def _variables(kind: type[BaseModel], prefix: str) -> list[str]:
     """Names of the environment variables that set a field."""
     found = []
     for name, field in kind.model_fields.items():

@@ -208,12 +208,12 @@ class Engine:
         """A cache with room for `length` tokens a row; what is in it is kept."""
         if self._cache is not None and length <= self._cache_length:
             return
-        old, old_length = self._cache, self._cache_length
-        self._cache_length = min(self.model.context, -(-length // 64) * 64)
-        self._cache = self.model.new_cache(self.config.max_rows, self._cache_length)
-        if old is not None:
-            self._cache.keys[:, :, :, :old_length] = old.keys
-            self._cache.values[:, :, :, :old_length] = old.values
+        grown_length = min(self.model.context, -(-length // 64) * 64)
+        grown = self.model.new_cache(self.config.max_rows, grown_length)  # may fail; the old one then still stands
+        if self._cache is not None:
+            grown.keys[:, :, :, : self._cache_length] = self._cache.keys
+            grown.values[:, :, :, : self._cache_length] = self._cache.values
+        self._cache, self._cache_length = grown, grown_length
 
     def _forward(self, requests: list[_Request], first: int, *, tail_only: bool) -> Tensor:
         """Logits [B, V] after each request's last id. `tail_only`: all but that id are in the cache already."""

@@ -1,9 +1,9 @@
 """What a request asks for, and what it gets."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from danlu.core.config import Config, doc
 
@@ -27,7 +27,9 @@ class SamplingParams(Config):
     repetition_penalty: PositiveFloat = doc(
         1.0, "above 1: what was seen is less likely", "大于 1 时,出现过的更不容易再出现"
     )
-    stop: tuple[str, ...] = doc((), "texts that end the answer (not part of it)", "遇到这些文本即停止(不含在结果中)")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = doc(
+        (), "texts that end the answer (not part of it)", "遇到这些文本即停止(不含在结果中)"
+    )
     seed: int | None = doc(None, "the same seed gives the same text", "同一种子得到同样的文本")
 
 
