@@ -91,7 +91,7 @@ def tuning() -> dict[str, float]:
                     "base": f"{folder}/base",
                     "data": folder,
                     "out": f"{folder}/run",
-                    "train": {**STILL, "steps": 300},
+                    "train": {**STILL, "steps": 300, "lr": 1e-2, "matrix_lr": 2e-2},
                 },
                 "proofs",
             )
