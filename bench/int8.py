@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections import Counter
 from pathlib import Path
+from statistics import median
 
 import torch
 from _common import Raw, arguments, interleave, ratio, show, write
@@ -51,18 +52,27 @@ def folders(root: Path, shape: dict[str, int]) -> dict[str, Path]:
 
 
 def decoding(found: dict[str, Path], repeats: int) -> Raw:
-    """Seconds a token, the request alone in its batch."""
+    """Time of an answer of ANSWER tokens, the request alone in its batch."""
     engines = {
         name: Engine.open(path, EngineConfig(max_rows=1, dtype="fp32" if name == "fp32" else "bf16"))
         for name, path in found.items()
     }
     params = SamplingParams(max_tokens=ANSWER, temperature=0, seed=0)
 
-    def answer(engine: Engine) -> float:
-        done = engine.generate([[5, 6, 7]], params)[0]
-        return done.seconds / max(1, len(done.ids))
+    def answer(engine: Engine) -> None:
+        if len(engine.generate([[5, 6, 7]], params)[0].ids) != ANSWER:
+            raise SystemExit("the random model ended its answer early")
 
     return interleave({name: lambda one=one: answer(one) for name, one in engines.items()}, repeats)
+
+
+def loading(found: dict[str, Path], repeats: int) -> Raw:
+    """Time to open, check and load a folder."""
+
+    def load(path: Path) -> None:
+        auto.load(path)
+
+    return interleave({name: lambda path=path: load(path) for name, path in found.items()}, repeats)
 
 
 def logits_of(path: Path) -> Tensor:
@@ -131,41 +141,42 @@ def stored(model: nn.Module) -> int:
         return os.path.getsize(path)
 
 
+def figures(shape: dict[str, int], repeats: int) -> tuple[Raw, float, int]:
+    """Bytes and, unless `repeats` is 0, times of the three folders; the error of int8's logits; the layers changed."""
+    with tempfile.TemporaryDirectory(prefix="danlu-int8-") as scratch:
+        found = folders(Path(scratch), shape)
+        raw = {f"bytes_{name}": [float(ModelFolder.open(path).weight_bytes)] for name, path in found.items()}
+        if repeats:
+            raw |= {f"decode_{name}": took for name, took in decoding(found, repeats).items()}
+            raw |= {f"load_{name}": took for name, took in loading(found, repeats).items()}
+        off = error(logits_of(found["int8"]), logits_of(found["fp32"]))
+        layers = sum(isinstance(module, Int8Linear) for module in auto.load(found["int8"]).modules())
+    return raw, off, layers
+
+
 def main() -> None:
     parser = arguments(__doc__, repeats=7)
     parser.add_argument("--quick", action="store_true", help="a small model, no timing / 小模型，不计时")
     read = parser.parse_args()
-    raw: Raw = {}
-    with tempfile.TemporaryDirectory(prefix="danlu-int8-") as scratch:
-        found = folders(Path(scratch), SMALL if read.quick else LARGE)
-        sizes = {name: ModelFolder.open(path).weight_bytes for name, path in found.items()}
-        layers = sum(isinstance(module, Int8Linear) for module in auto.load(found["int8"]).modules())
-        off = error(logits_of(found["int8"]), logits_of(found["fp32"]))
-        ratios = {}
-        if not read.quick:
-            times = {
-                "decode": decoding(found, read.repeats),
-                "load": interleave({n: lambda p=p: void(auto.load(p)) for n, p in found.items()}, read.repeats),
-            }
-            raw = {f"{what}_{name}": took for what, one in times.items() for name, took in one.items()}
-            ratios = {f"{w}_vs_{name}": ratio(one, "int8", name) for w, one in times.items() for name in DTYPES}
-    raw |= {f"bytes_{name}": [float(size)] for name, size in sizes.items()}
-    ratios |= {f"size_vs_{name}": ratio(raw, "bytes_int8", f"bytes_{name}") for name in DTYPES}
-    show(("weights", "MB", "of float32"), [(n, size / 1e6, size / sizes["fp32"]) for n, size in sizes.items()])
+    raw, off, layers = figures(*((SMALL, 0) if read.quick else (LARGE, read.repeats)))
+    units = {"bytes": ("MB", 1e-6), "decode": ("ms a token", 1e3 / ANSWER), "load": ("s to open", 1.0)}
+    ratios, rows = {}, []
+    for what in dict.fromkeys(name.split("_")[0] for name in raw):
+        unit, factor = units[what]
+        for name in DTYPES:
+            ratios[f"{what}_vs_{name}"] = ratio(raw, f"{what}_int8", f"{what}_{name}")
+        values = [factor * median(raw[f"{what}_{name}"]) for name in (*DTYPES, "int8")]
+        rows.append((unit, *values, *(ratios[f"{what}_vs_{name}"]["median"] for name in DTYPES)))
+    show(("", "float32", "bfloat16", "int8", "int8 against float32", "int8 against bfloat16"), rows)
     print(f"\n{layers} layers in int8; logits off by {off:.2%}\n")
-    show(
-        ("one weight of 262,144 set to", "a scale a row: error", "one scale: error", "weights turned to 0"), outliers()
-    )
+    head = ("one weight of 262,144 set to", "a scale a row: error", "one scale: error", "one scale: turned to 0")
+    show(head, outliers())
     print()
-    rows, dynamics = dynamic()
-    show(("quantize_dynamic({nn.Linear})", "matrices", "changed in the blocks", "size after / before"), rows)
+    dynamics, sizes = dynamic()
+    show(("quantize_dynamic({nn.Linear})", "matrices", "changed in the blocks", "size after / before"), dynamics)
     print()
-    more = {"size_ratio": sizes["int8"] / sizes["fp32"], "logit_error": off, "layers": layers, "dynamic": dynamics}
-    write(read.json, WORK, ratios, raw, **more)
-
-
-def void(_: object) -> None:
-    """Nothing, so that the wall time counts."""
+    size = raw["bytes_int8"][0] / raw["bytes_fp32"][0]
+    write(read.json, WORK, ratios, raw, size_ratio=size, logit_error=off, layers=layers, dynamic=sizes)
 
 
 if __name__ == "__main__":
