@@ -9,7 +9,7 @@ from torch import Tensor
 __all__ = ["additive", "attention", "attention_weights", "cache_mask", "causal_mask", "packed_mask"]
 
 # Keys up to which storing the weights is cheaper than the CPU kernel's backward pass in bf16 (bench/attention.py).
-_SHORT = 512
+_SHORT = 256
 
 
 # lesson: attention

@@ -208,8 +208,8 @@ class Preflight(Hook):
             if loop.stop and name == "seconds":
                 continue  # ended early: nothing to compare with
             told[name] = {
-                "predicted": round(predicted, 1),
-                "actual": round(actual[name], 1),
+                "predicted": round(predicted, 3),
+                "actual": round(actual[name], 3),
                 "error": round(predicted / actual[name] - 1, 3),
             }
         self.run.measured["preflight"] = told
