@@ -19,7 +19,7 @@ from transformers import LlamaForCausalLM
 from danlu.core.folder import Lineage
 from danlu.generate.engine import Engine, EngineConfig
 from danlu.generate.params import SamplingParams
-from danlu.models import auto, decoder
+from danlu.models import auto, base
 from danlu.models.base import KVCache
 from danlu.models.decoder import Decoder, DecoderConfig
 from danlu.ops.attention import cache_mask
@@ -152,7 +152,7 @@ def main() -> None:
     right = without_cache(model, prompt, tokens)
     mistakes = {"none": equal(in_a_used_row(model, prompt, tokens), right)}
     mistakes["positions_forgotten"] = equal(with_cache(model, prompt, tokens, counted=False), right)
-    with mock.patch.object(decoder, "cache_mask", careless_mask):
+    with mock.patch.object(base, "cache_mask", careless_mask):
         mistakes["stale_entries_seen"] = equal(in_a_used_row(model, prompt, tokens), right)
     prompts = [prompt, prompt[: PROMPT // 2], prompt[::-1] + prompt]
     answers = by_engine(model, prompts, tokens)

@@ -4,8 +4,7 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from danlu.models.base import KVCache
-from danlu.models.blocks import Attention, DecoderLayer, GatedMLP, RMSNorm
-from danlu.ops.attention import additive, cache_mask
+from danlu.models.blocks import Attention, DecoderLayer, GatedMLP, RMSNorm, View
 from danlu.ops.rope import inverse_frequencies, rotary_angles
 
 
@@ -38,17 +37,16 @@ def test_attention_with_a_cache_equals_attention_without(kv_heads):
     frequencies = inverse_frequencies(4, 10000.0)
     positions = torch.arange(7).expand(2, 7)
     with torch.no_grad():
-        whole = block(x, rotary_angles(positions, frequencies), None, None, 0)
+        whole = block(x, View(rotary_angles(positions, frequencies), None), None, 0)
         cache = KVCache(1, 2, kv_heads, 7, 4, torch.float32, torch.device("cpu"))
         for row, start in ((0, 1), (1, 3)):
             cache.select(row, positions[:1, :start])
-            block(x[row : row + 1, :start], rotary_angles(positions[:1, :start], frequencies), None, cache, 0)
+            block(x[row : row + 1, :start], View(rotary_angles(positions[:1, :start], frequencies), None), cache, 0)
         for step in range(4):
             at = torch.tensor([[1 + step], [3 + step]])
             cache.select(0, at)
             new = torch.stack([x[0, 1 + step], x[1, 3 + step]])[:, None]
-            mask = additive(cache_mask(at, cache.seen), torch.float32)
-            told = block(new, rotary_angles(at, frequencies), mask, cache, 0)
+            told = block(new, View(rotary_angles(at, frequencies), None), cache, 0)
             torch.testing.assert_close(told[0, 0], whole[0, 1 + step], atol=1e-6, rtol=1e-5)
             torch.testing.assert_close(told[1, 0], whole[1, 3 + step], atol=1e-6, rtol=1e-5)
 
@@ -60,4 +58,4 @@ def test_the_residual_stream_is_only_added_to():
     torch.nn.init.zeros_(layer.mlp.down_proj.weight)
     x = torch.randn(2, 5, 16)
     rotary = rotary_angles(torch.arange(5).expand(2, 5), inverse_frequencies(4, 10000.0))
-    assert torch.equal(layer(x, rotary, None, None, 0), x)
+    assert torch.equal(layer(x, View(rotary, None), None, 0), x)

@@ -2,22 +2,35 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Batch", "KVCache", "LanguageModel"]
+from danlu.ops.attention import additive, attention, cache_mask
+
+__all__ = ["Batch", "Cache", "KVCache", "LanguageModel"]
 
 # input_ids, labels (-100 = no loss), position_ids, segment_ids (0 = padding), all [B, T]; annotations beside them
 Batch = dict[str, Tensor]
+
+
+class Cache(Protocol):
+    """Keys and values of the tokens already seen: all that a layer's attention asks of whoever keeps them."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
+        """Keep the new k, v [B, G, T, d]; let q [B, H, T, d] look at everything its sequence holds up to itself.
+
+        window: only at the last so many tokens, itself included. Returns [B, H, T, d].
+        """
+        ...
 
 
 class LanguageModel(nn.Module):
     """Hidden states apart from logits, so chunked losses, value heads and embeddings need no flags."""
 
     @abstractmethod
-    def hidden(self, batch: Mapping[str, Tensor], cache: "KVCache | None" = None) -> Tensor:
+    def hidden(self, batch: Mapping[str, Tensor], cache: Cache | None = None) -> Tensor:
         """[B, T] ids -> [B, T, D]."""
 
     @abstractmethod
@@ -74,6 +87,15 @@ class KVCache:
         self.first, self.count = first, position_ids.shape[0]
         self.positions = position_ids
         self.seen = int(position_ids.max()) + 1
+        self._masks: dict[tuple[int | None, torch.dtype], Tensor] = {}  # alike in all layers of one kind
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
+        """See `Cache`."""
+        keys, values = self.update(layer, k, v)
+        mask = self._masks.get((window, q.dtype))
+        if mask is None:
+            mask = self._masks[window, q.dtype] = additive(cache_mask(self.positions, self.seen, window), q.dtype)
+        return attention(q, keys, values, mask)
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store k, v [B, G, T, d] at the selected places; return all that the rows hold, [B, G, seen, d]."""

@@ -1,14 +1,24 @@
 """The blocks of a decoder, with Hugging Face's parameter names."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from danlu.models.base import KVCache
+from danlu.models.base import Cache
 from danlu.ops.attention import attention
 from danlu.ops.rope import rotate
 
-__all__ = ["Attention", "DecoderLayer", "GatedMLP", "MixtralLayer", "OffsetRMSNorm", "RMSNorm", "SandwichLayer"]
+__all__ = ["Attention", "DecoderLayer", "GatedMLP", "MixtralLayer", "OffsetRMSNorm", "RMSNorm", "SandwichLayer", "View"]
+
+
+class View(NamedTuple):
+    """What the tokens of a pass see of each other, alike for all layers of one kind."""
+
+    rotary: tuple[Tensor, Tensor] | None  # cos, sin [B, 1, T, d]; None where positions are told otherwise
+    mask: Tensor | None  # additive, broadcastable to [B, H, T, T]; None: causal. A cache makes its own
+    window: int | None = None  # how many tokens back a cached layer sees
 
 
 class RMSNorm(nn.Module):
@@ -64,20 +74,20 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = norms or (None, None)
         self.stretch = (head_dim / scalar) ** 0.5 if scalar is not None and scalar != head_dim else None
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
-    ) -> Tensor:
-        """x: [B, T, D]; rotary: cos, sin [B, 1, T, d]; mask: additive [B, 1, T, S]. Returns [B, T, D]."""
+    def forward(self, x: Tensor, view: View, cache: Cache | None, layer: int) -> Tensor:
+        """x: [B, T, D]. Returns [B, T, D]."""
         q, k, v = (self._heads(projection(x)) for projection in (self.q_proj, self.k_proj, self.v_proj))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if self.stretch is not None:
             q = q * self.stretch
-        cos, sin = (part.to(q.dtype) for part in rotary)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if view.rotary is not None:
+            cos, sin = (part.to(q.dtype) for part in view.rotary)
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if cache is not None:
-            k, v = cache.update(layer, k, v)
-        mixed = attention(q, k, v, mask, causal=mask is None)
+            mixed = cache.attend(layer, q, k, v, view.window)
+        else:
+            mixed = attention(q, k, v, view.mask, causal=view.mask is None)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -111,10 +121,8 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RMSNorm(size, eps)
         self.post_attention_layernorm = RMSNorm(size, eps)
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
-    ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache, layer)
+    def forward(self, x: Tensor, view: View, cache: Cache | None, layer: int) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), view, cache, layer)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -128,10 +136,8 @@ class MixtralLayer(nn.Module):
         self.input_layernorm = RMSNorm(size, eps)
         self.post_attention_layernorm = RMSNorm(size, eps)
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
-    ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache, layer)
+    def forward(self, x: Tensor, view: View, cache: Cache | None, layer: int) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), view, cache, layer)
         return x + self.block_sparse_moe(self.post_attention_layernorm(x))
 
 
@@ -147,8 +153,6 @@ class SandwichLayer(nn.Module):
         self.pre_feedforward_layernorm = OffsetRMSNorm(size, eps)
         self.post_feedforward_layernorm = OffsetRMSNorm(size, eps)
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
-    ) -> Tensor:
-        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rotary, mask, cache, layer))
+    def forward(self, x: Tensor, view: View, cache: Cache | None, layer: int) -> Tensor:
+        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), view, cache, layer))
         return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))

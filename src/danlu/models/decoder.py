@@ -10,13 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from danlu.models.base import KVCache, LanguageModel
-from danlu.models.blocks import Attention, DecoderLayer, GatedMLP, MixtralLayer, OffsetRMSNorm, RMSNorm, SandwichLayer
+from danlu.models.base import Cache, KVCache, LanguageModel
+from danlu.models.blocks import (
+    Attention,
+    DecoderLayer,
+    GatedMLP,
+    MixtralLayer,
+    OffsetRMSNorm,
+    RMSNorm,
+    SandwichLayer,
+    View,
+)
 from danlu.models.hub import read_config, write_config
 from danlu.models.moe import MixtralExpert, Router, SparseMoE
 from danlu.models.rotary import Rotary
 from danlu.models.shape import DecoderConfig
-from danlu.ops.attention import additive, cache_mask, causal_mask, packed_mask
+from danlu.ops.attention import additive, causal_mask, packed_mask
 
 __all__ = ["Decoder", "DecoderConfig", "from_hf"]
 
@@ -104,36 +113,32 @@ class Decoder(LanguageModel):
                 scale = depth if name.endswith(("o_proj.weight", "down_proj.weight", "w2.weight")) else 1.0
                 nn.init.normal_(parameter, std=0.02 * scale, generator=generator)
 
-    def hidden(self, batch: Mapping[str, Tensor], cache: KVCache | None = None) -> Tensor:
+    def hidden(self, batch: Mapping[str, Tensor], cache: Cache | None = None) -> Tensor:
         ids, positions = batch["input_ids"], batch.get("position_ids")
         x = self.model.embed_tokens(ids)
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         if self.config.traits.gemma:  # the factor in the weights' precision, as in training
             x = x * torch.tensor(self.config.hidden_size**0.5, dtype=x.dtype, device="cpu").item()
-        views = {
-            kind: (self._rotaries[kind](positions), self._mask(kind, batch, positions, cache, x))
-            for kind in set(self._kinds)
-        }
+        views = {kind: self._view(kind, batch, positions, x, cached=cache is not None) for kind in set(self._kinds)}
         for number, layer in enumerate(self.model.layers):
-            rotary, mask = views[self._kinds[number]]
-            x = layer(x, rotary, mask, cache, number)
+            x = layer(x, views[self._kinds[number]], cache, number)
         return self.model.norm(x)
 
-    def _mask(
-        self, kind: str, batch: Mapping[str, Tensor], positions: Tensor, cache: KVCache | None, x: Tensor
-    ) -> Tensor | None:
-        """Additive [B, 1, T, S] for layers of this kind, or None where plain causal attention is meant."""
+    def _view(self, kind: str, batch: Mapping[str, Tensor], positions: Tensor, x: Tensor, *, cached: bool) -> View:
+        """What layers of this kind see."""
+        rotary = self._rotaries[kind](positions)
+        window = self.config.sliding_window if kind == "sliding_attention" else None
+        allowed = None
+        if "segment_ids" in batch and not cached:
+            allowed = packed_mask(batch["segment_ids"], window)
+        elif window is not None and window < x.shape[1] and not cached:
+            allowed = causal_mask(x.shape[1], window, x.device)
+        if allowed is None:
+            return View(rotary, None, window)
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        window = self.config.sliding_window if kind == "sliding_attention" else None
-        if cache is not None:
-            return additive(cache_mask(positions, cache.seen, window), dtype)
-        if "segment_ids" in batch:
-            return additive(packed_mask(batch["segment_ids"], window), dtype)
-        if window is not None and window < x.shape[1]:
-            return additive(causal_mask(x.shape[1], window, x.device), dtype)
-        return None
+        return View(rotary, additive(allowed, dtype), window)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(hidden)
