@@ -17,24 +17,19 @@ class LlamaCpp:
     def __init__(self, server) -> None:
         self._server, self._address = server, server.listening_address
 
+    def _ask(self, path: str, **body: object) -> dict:
+        request = Request(f"{self._address}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urlopen(request, timeout=240) as reply:
+            return json.load(reply)
+
     def tokenize(self, text: str) -> list[int]:
-        body = json.dumps({"content": text, "add_special": False, "parse_special": False}).encode()
-        request = Request(f"{self._address}/tokenize", body, {"Content-Type": "application/json"})
-        with urlopen(request, timeout=120) as reply:
-            return json.load(reply)["tokens"]
+        return self._ask("tokenize", content=text, add_special=False, parse_special=False)["tokens"]
 
     def greedy(self, ids: list[int], tokens: int) -> tuple[list[int], str]:
         """The ids, an end of turn included, and the text that follow `ids` when the best token is always taken."""
-        asked = {
-            "prompt": ids,
-            "n_predict": tokens,
-            "temperature": 0.0,
-            "top_k": 1,
-            "n_probs": 1,
-            "cache_prompt": False,
-        }
-        (choice,) = self._server.handle_completions(asked)["choices"]
-        return [token["id"] for token in choice["logprobs"]["content"]], choice["text"]
+        # Its list of probabilities leaves out tokens that are not yet a whole character; `tokens` has them all.
+        told = self._ask("completion", prompt=ids, n_predict=tokens, temperature=0.0, top_k=1, cache_prompt=False, return_tokens=True)  # fmt: skip
+        return told["tokens"], told["content"]
 
 
 @contextmanager

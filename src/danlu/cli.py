@@ -38,7 +38,12 @@ _ROOMS = {
     "learn": "",
 }
 _IS_VERB = re.compile(r"^def run\(config: Config\)", re.MULTILINE)
-_SPACED = {"tokenizer-train": "tokenizer train"}  # where a file's name holds two words of a verb
+# Where a file's name holds two words of a verb.
+_SPACED = {
+    "tokenizer-train": "tokenizer train",
+    "model-attention": "model attention",
+    "model-probabilities": "model probabilities",
+}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from transformers import AutoModelForCausalLM
 
 from danlu.compress.int8 import Config, run
 from danlu.core.errors import ConfigError
-from danlu.core.folder import ModelFolder
+from danlu.core.folder import Lineage, ModelFolder
 from danlu.generate.engine import Engine
 from danlu.generate.params import SamplingParams
 from danlu.models import auto
@@ -34,6 +34,27 @@ def test_transformers_reads_it_too(quantised):
     theirs = AutoModelForCausalLM.from_pretrained(quantised, dtype=torch.float32)
     mine = auto.load(quantised, dtype=torch.float32)
     ids = torch.randint(0, mine.config.vocab_size, (1, 9))
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(ids).logits, mine({"input_ids": ids}), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_layers_with_biases_are_int8_too(family, tokenizer, tmp_path):
+    """q, k and v of qwen2, every layer of a llama that says so: what quantization_config tells is what is there."""
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    shape |= {"intermediate_size": 96, "head_dim": 16, "max_position_embeddings": 64, "tie_word_embeddings": False}
+    biased = {"attention_bias": True, "mlp_bias": True} if family == "llama" else {}
+    model = auto.build({"model_type": family, "vocab_size": tokenizer.vocab_size, **shape, **biased})
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel()))
+    auto.save(model.eval(), tmp_path / "m", lineage=Lineage(verb="test"), save_tokenizer=tokenizer.save)
+    path = run(Config(base=tmp_path / "m", out=tmp_path / "q", rest="fp32"))
+    mine = auto.load(path)
+    kinds = {name: type(module) for name, module in mine.named_modules() if name.endswith("_proj")}
+    assert set(kinds.values()) == {Int8Linear}
+    assert any(module.bias is not None for module in mine.modules() if isinstance(module, Int8Linear))
+    theirs = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    ids = torch.randint(0, tokenizer.vocab_size, (1, 9), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(theirs(ids).logits, mine({"input_ids": ids}), atol=1e-3, rtol=1e-3)
 

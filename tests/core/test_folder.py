@@ -178,3 +178,52 @@ def test_what_safetensors_says_of_a_full_disk_is_understood(tmp_path: Path, monk
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(StorageError, match="full"):
         save(tmp_path / "m")
+
+
+def test_layout_is_read_from_the_header_alone(tmp_path: Path):
+    folder = save(tmp_path / "m")
+    assert folder.layout() == {"a": ((3, 2), torch.float32), "b": ((4,), torch.bfloat16), "c": ((5, 2), torch.float32)}
+
+
+def test_tensors_are_cast_some_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whatever the size of the parts, the values are those of a cast of the whole; integers stay as they are."""
+    draw = torch.Generator().manual_seed(0)
+    tensors = {
+        "large": torch.randn(50, 7, generator=draw),
+        "scalar": torch.tensor(2.5),
+        "empty": torch.zeros(0, 3),
+        "whole": torch.arange(90),
+    }
+    folder = ModelFolder.save(tmp_path / "m", config=CONFIG, tensors=tensors, lineage=Lineage(verb="test"))
+    for size in (1, 100, 1 << 20):
+        monkeypatch.setattr("danlu.core.folder._MAPPED", size)
+        cast = dict(folder.tensors(torch.bfloat16))
+        assert torch.equal(cast["large"], tensors["large"].to(torch.bfloat16))
+        assert torch.equal(cast["scalar"], tensors["scalar"].to(torch.bfloat16))
+        assert (cast["empty"].shape, cast["empty"].dtype) == ((0, 3), torch.bfloat16)
+        assert torch.equal(cast["whole"], tensors["whole"])
+
+
+def test_a_name_in_two_files_is_refused(tmp_path: Path):
+    save(tmp_path / "m")
+    (tmp_path / "m" / "danlu.json").unlink()
+    safetensors.torch.save_file({"a": torch.zeros(3, 2)}, tmp_path / "m" / "more.safetensors")
+    index = {"weight_map": {"a": "more.safetensors", "b": "model.safetensors"}}
+    (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(FolderError, match=r"more\.safetensors.* a "):
+        ModelFolder.open(tmp_path / "m").layout()
+
+
+def test_a_dtype_that_danlu_does_not_read_is_named(tmp_path: Path):
+    (tmp_path / "config.json").write_text("{}")
+    safetensors.torch.save_file({"odd": torch.zeros(2).to(torch.float8_e4m3fn)}, tmp_path / "model.safetensors")
+    with pytest.raises(FolderError, match="odd.*F8_E4M3"):
+        ModelFolder.open(tmp_path).layout()
+
+
+@pytest.mark.parametrize("files", [None, [], {"config.json": 3}, {"../config.json": "0"}, {"a\0b": "0"}, {"": "0"}])
+def test_a_manifest_that_is_no_list_of_files(files: object, tmp_path: Path):
+    folder = save(tmp_path / "m")
+    (folder.path / "danlu.json").write_text(json.dumps({"files": files}))
+    with pytest.raises(FolderError, match=r"danlu\.json"):
+        ModelFolder.open(folder.path)

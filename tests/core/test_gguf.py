@@ -195,6 +195,8 @@ FAULTS = {
     "offset": header(1, 0, tensor_row(b"t", (4,), offset=HUGE)),
     "misaligned": header(1, 0, tensor_row(b"t", (4,), offset=4)),
     "tensor twice": header(2, 0, tensor_row(b"t", (4,)), tensor_row(b"t", (4,), offset=32)),
+    "gap": header(2, 0, tensor_row(b"t", (16,)), tensor_row(b"u", (4,), offset=96)),
+    "bytes behind": header(1, 0, tensor_row(b"t", (16,))),
     "overlap": header(2, 0, tensor_row(b"t", (16,)), tensor_row(b"u", (4,), offset=32)),
 }
 

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from danlu.core.errors import ConfigError, ContextError
-from danlu.generate.engine import Engine, EngineConfig
+from danlu.generate.engine import Engine, EngineConfig, Step
 from danlu.generate.params import SamplingParams
+from danlu.models.packed import PackedDecoder
 from tests.conftest import tiny_decoder
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
@@ -161,3 +162,135 @@ def test_wrong_settings_are_told(engine, folder):
         engine.generate(["春", "夏"], [GREEDY])
     with pytest.raises(ConfigError, match="fp8"):
         Engine.open(folder, EngineConfig(dtype="fp8"))
+
+
+# What the engine does to be fast changes no answer.
+
+SETTINGS = {
+    "plain": EngineConfig(prefix_cache=False),
+    "small steps": EngineConfig(step_tokens=3),
+    "one row": EngineConfig(max_rows=1),
+    "little memory": EngineConfig(cache_tokens=96, step_tokens=16),
+    "lookup": EngineConfig(guesses=4),
+    "lookup, little memory": EngineConfig(guesses=3, cache_tokens=96, max_rows=5),
+}
+LONG = ["春夏秋冬" * 5 + "暮", "春夏秋冬" * 5 + "花明", "春夏秋冬" * 5, "山水", "春夏秋冬" * 5 + "花明"]
+
+
+@pytest.fixture(scope="module")
+def packable(tokenizer):
+    return tiny_decoder(tokenizer.vocab_size, hidden_size=64, intermediate_size=96, max_position_embeddings=96)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_greedy_is_the_same_under_all_settings(name, packed, packable, tokenizer):
+    model = PackedDecoder(packable, "int8") if packed else packable
+    wanted = [naive(model, tokenizer, tokenizer.encode(prompt), 30) for prompt in LONG]
+    engine = Engine(model, tokenizer, SETTINGS[name])
+    for _ in range(2):  # the second time, prefixes are found
+        answers = engine.generate(LONG, SamplingParams(temperature=0, max_tokens=30))
+        assert [answer.ids for answer in answers] == wanted
+    assert engine.scheduler.pool.held == 0
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_seed_gives_the_same_text_under_all_settings(name, packable, tokenizer):
+    model = PackedDecoder(packable, "int8")
+    wish = SamplingParams(temperature=1.2, top_k=20, repetition_penalty=1.3, max_tokens=30, seed=5)
+    wanted = [
+        Engine(model, tokenizer, SETTINGS["plain"]).generate([prompt], wish.model_copy(update={"seed": 5 + at}))[0].ids
+        for at, prompt in enumerate(LONG)
+    ]
+    assert [answer.ids for answer in Engine(model, tokenizer, SETTINGS[name]).generate(LONG, wish)] == wanted
+
+
+def test_little_memory_does_preempt(packable, tokenizer):
+    engine = Engine(packable, tokenizer, EngineConfig(cache_tokens=64, step_tokens=16))
+    seen: list[Step] = []
+    engine.watch = seen.append
+    engine.generate(["春夏", "山水", "花明", "秋冬"], SamplingParams(temperature=0, max_tokens=40, ignore_eos=True))
+    assert any(step.preempted for step in seen)
+    assert all(step.pages_held <= step.pages == 4 for step in seen)
+
+
+def test_a_common_beginning_is_computed_once(packable, tokenizer):
+    engine = Engine(packable, tokenizer, EngineConfig())
+    seen: list[Step] = []
+    engine.watch = seen.append
+    prompt = "春夏秋冬" * 10
+    engine.generate([prompt + end for end in "山水花明"], SamplingParams(temperature=0, max_tokens=2, ignore_eos=True))
+    length = len(tokenizer.encode(prompt + "山"))
+    reused = [found for step in seen for _, found in step.admitted]
+    assert reused == [0, *[(length - 1) // 16 * 16] * 3]
+    prompts_computed = sum(part[2] for step in seen for part in step.parts)
+    assert prompts_computed <= length + 3 * (length % 16 + 16) + 8
+
+
+def test_guesses_are_counted_and_save_steps(packable, tokenizer):
+    wish = SamplingParams(temperature=0, max_tokens=60, repetition_penalty=1.0, ignore_eos=True)
+    plain, guessing = Engine(packable, tokenizer), Engine(packable, tokenizer, EngineConfig(guesses=4))
+    assert plain.generate(["春夏秋冬" * 4], wish)[0].ids == guessing.generate(["春夏秋冬" * 4], wish)[0].ids
+    assert 0 < guessing.guessed_right <= guessing.guessed  # a greedy tiny model soon repeats itself
+    assert guessing.steps + guessing.guessed_right == plain.steps
+
+
+def test_a_draft_that_is_the_model_itself_is_always_right(packable, tokenizer):
+    model = PackedDecoder(packable, "int8")
+    engine = Engine(model, tokenizer, EngineConfig(guesses=3), draft=PackedDecoder(packable, "int8"))
+    for temperature in (0.0, 1.0):
+        wish = SamplingParams(temperature=temperature, max_tokens=41, seed=1, ignore_eos=True)
+        before = engine.steps
+        answer = engine.generate(["春夏秋"], wish)[0]
+        assert answer.ids == Engine(model, tokenizer).generate(["春夏秋"], wish)[0].ids
+        assert engine.steps - before == 1 + 40 // 4
+    assert engine.guessed_right == engine.guessed > 0
+
+
+def test_several_answers_and_the_best_of_them(packable, tokenizer):
+    engine = Engine(packable, tokenizer)
+    wish = SamplingParams(temperature=1.0, max_tokens=8, seed=3, ignore_eos=True)
+    four = engine.generate(["春", "山"], wish.model_copy(update={"n": 2}))
+    assert len(four) == 4
+    assert four[0].ids != four[1].ids
+    told = engine.generate(["春"], wish.model_copy(update={"n": 6, "logprobs": 0}))
+    best = engine.generate(["春"], wish.model_copy(update={"n": 2, "best_of": 6}))
+    ranked = sorted(told, key=lambda answer: -answer.cumulative_logprob)
+    assert [answer.ids for answer in best] == [answer.ids for answer in ranked[:2]]
+    assert best[0].logprobs is None
+
+
+def test_logprobs_are_the_models(packable, tokenizer):
+    engine = Engine(packable, tokenizer, EngineConfig(guesses=2))
+    answer = engine.generate(
+        ["春夏"], SamplingParams(temperature=0.7, seed=1, max_tokens=9, logprobs=3, ignore_eos=True)
+    )[0]
+    ids = tokenizer.encode("春夏") + answer.ids
+    with torch.no_grad():
+        logs = packable({"input_ids": torch.tensor([ids])})[0].log_softmax(-1)
+    for place, told in enumerate(answer.logprobs):
+        row = logs[len(ids) - len(answer.ids) + place - 1]
+        assert told.id == answer.ids[place]
+        assert told.logprob == pytest.approx(row[told.id].item(), abs=1e-4)
+        assert [token for token, _ in told.top] == row.topk(3).indices.tolist()
+
+
+def test_other_weights_forget_what_was_computed(packable, tokenizer):
+    engine = Engine(packable, tokenizer)
+    engine.generate(["春夏秋冬" * 6], GREEDY)
+    other = tiny_decoder(tokenizer.vocab_size, seed=8, max_position_embeddings=96)
+    engine.sync(other)
+    assert engine.generate(["春夏秋冬" * 6], GREEDY)[0].ids == naive(
+        other, tokenizer, tokenizer.encode("春夏秋冬" * 6), 12
+    )
+
+
+def test_an_error_in_generate_leaves_nothing_behind(packable, tokenizer):
+    engine = Engine(packable, tokenizer)
+    engine.watch = lambda step: (_ for _ in ()).throw(RuntimeError("stop")) if step.number == 2 else None
+    with pytest.raises(RuntimeError):
+        engine.generate(["春", "夏"], SamplingParams(max_tokens=50, ignore_eos=True))
+    engine.watch = None
+    engine.step()
+    assert not engine.busy
+    assert engine.scheduler.pool.held == 0

@@ -28,6 +28,15 @@ SHAPE = {
     "bos_token_id": None,
     "eos_token_id": None,
 }
+GPT2 = {
+    "vocab_size": VOCABULARY,
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 64,
+    **{"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0},
+    **{"pad_token_id": None, "bos_token_id": None, "eos_token_id": None},
+}
 EXPERTS = {"num_experts_per_tok": 2}
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
 LLAMA3 = {
@@ -81,6 +90,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral-window": ("mixtral", {"num_local_experts": 3, "sliding_window": 4, **EXPERTS}),
     "qwen3-moe": ("qwen3_moe", MOE),
     "qwen3-moe-mixed": ("qwen3_moe", {**MOE, "norm_topk_prob": True, "mlp_only_layers": [0], "head_dim": 16}),
+    "gpt2": ("gpt2", {}),
+    "gpt2-plain": ("gpt2", {"n_inner": 48, "activation_function": "relu", "tie_word_embeddings": False}),
+    "gpt2-scaled": ("gpt2", {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True}),
     "qwen3-moe-step": ("qwen3_moe", {**MOE, "decoder_sparse_step": 2, "use_sliding_window": True, "sliding_window": 4}),
 }
 
@@ -90,7 +102,8 @@ def pair(case: str) -> tuple[torch.nn.Module, Any, Path]:
     """The model of transformers, ours loaded from what it saved, and the folder it saved."""
     model_type, settings = CASES[case]
     torch.manual_seed(0)
-    theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**SHAPE, **settings})).eval()
+    shape = GPT2 if model_type == "gpt2" else SHAPE
+    theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**shape, **settings})).eval()
     with torch.no_grad():  # biases and norms that are not 0 and 1, scores that are not flat
         for parameter in theirs.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -111,7 +124,7 @@ def uneven() -> tuple[Tensor, Tensor, list[int]]:
 
 
 def test_every_family_is_here():
-    assert {model_type for model_type, _ in CASES.values()} == DECODERS.keys()
+    assert {model_type for model_type, _ in CASES.values()} == {"gpt2", *DECODERS}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from danlu.ops.attention import additive, attention, attention_weights, cache_mask, causal_mask, packed_mask
+from danlu.ops.attention import (
+    additive,
+    attention,
+    attention_weights,
+    cache_mask,
+    causal_mask,
+    mutual_mask,
+    packed_mask,
+)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -64,3 +72,13 @@ def test_a_window_by_hand(window):
             if query in (4, 7):
                 assert bool(cached[[4, 7].index(query), key]) == near
     assert torch.equal(packed_mask(segments, length), packed_mask(segments))
+
+
+@pytest.mark.parametrize("reach", [None, 1])
+def test_mutual_mask_sees_both_sides_of_its_own_document(reach):
+    segments = [[1, 1, 1, 2, 2, 0, 0]]
+    allowed = mutual_mask(torch.tensor(segments), reach)[0, 0]
+    for query, own in enumerate(segments[0]):
+        for key, other in enumerate(segments[0]):
+            near = reach is None or abs(query - key) <= reach
+            assert allowed[query, key] == (own == other and near)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danlu.ops import loss as module
-from danlu.ops.loss import IGNORE, linear_cross_entropy, logprobs, shift
+from danlu.ops.loss import IGNORE, align, linear_cross_entropy, logprobs, shift
 
 
 def test_shift_by_hand():
@@ -19,6 +19,13 @@ def test_shift_by_hand():
     assert targets.tolist() == [11, 12, 22]
 
 
+def test_align_keeps_every_labelled_position_where_it_is():
+    hidden = torch.arange(6.0)[None, :, None]
+    picked, targets = align(hidden, torch.tensor([[7, IGNORE, 8, IGNORE, IGNORE, 9]]))
+    assert picked[:, 0].tolist() == [0.0, 2.0, 5.0]
+    assert targets.tolist() == [7, 8, 9]
+
+
 def test_logprobs_by_hand():
     logits = torch.tensor([[0.0, math.log(3.0)], [5.0, 5.0]])
     told = logprobs(logits, torch.tensor([1, 0]))
@@ -27,18 +34,19 @@ def test_logprobs_by_hand():
 
 
 @pytest.mark.parametrize("chunk", [1, 20, 10_000])
-def test_linear_cross_entropy_equals_torch_whatever_the_chunk(monkeypatch, chunk):
+@pytest.mark.parametrize("biased", [False, True])
+def test_linear_cross_entropy_equals_torch_whatever_the_chunk(monkeypatch, chunk, biased):
     monkeypatch.setattr(module, "_CHUNK_ELEMENTS", chunk)
     torch.manual_seed(0)
     hidden = torch.randn(13, 6, requires_grad=True)
     weight = torch.randn(10, 6, requires_grad=True)
     targets = torch.randint(0, 10, (13,))
-    mine = linear_cross_entropy(hidden, weight, targets)
-    theirs = F.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    bias = torch.randn(10, requires_grad=True) if biased else None
+    mine = linear_cross_entropy(hidden, weight, targets, bias)
+    theirs = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum")
     torch.testing.assert_close(mine, theirs)
-    for a, b in zip(
-        torch.autograd.grad(3 * mine, (hidden, weight)), torch.autograd.grad(3 * theirs, (hidden, weight)), strict=True
-    ):
+    inputs = [part for part in (hidden, weight, bias) if part is not None]
+    for a, b in zip(torch.autograd.grad(3 * mine, inputs), torch.autograd.grad(3 * theirs, inputs), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
@@ -60,6 +68,15 @@ def test_no_gradient_asked_none_made():
     hidden = torch.randn(4, 3, requires_grad=True)
     linear_cross_entropy(hidden, weight, torch.tensor([0, 1, 2, 3])).backward()
     assert hidden.grad is not None
+
+
+def test_gradient_of_the_bias_alone():
+    torch.manual_seed(0)
+    hidden, weight, bias = torch.randn(4, 3), torch.randn(5, 3), torch.randn(5, requires_grad=True)
+    targets = torch.tensor([0, 1, 2, 3])
+    linear_cross_entropy(hidden, weight, targets, bias).backward()
+    expected = (hidden @ weight.T + bias).softmax(-1).sum(0) - F.one_hot(targets, 5).sum(0)
+    torch.testing.assert_close(bias.grad, expected)
 
 
 def test_no_positions_is_zero():

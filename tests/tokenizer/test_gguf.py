@@ -148,7 +148,7 @@ def test_smollm2_gives_llama_cpps_ids():
     from danlu.core.assets import asset_path
     from tests.llama_cpp import llama_cpp
 
-    (path,) = asset_path("smollm2-135m-instruct-gguf").glob("*.gguf")
+    (path,) = asset_path("smollm2-135m-instruct").glob("*.gguf")
     tokenizer = load_gguf_tokenizer(path)
     texts = [
         "Hello, world!",

@@ -7,6 +7,7 @@ from torch import nn
 from danlu.train.config import TrainConfig
 from danlu.train.optim import Muon, build_optimizers, orthogonalise
 from tests.conftest import tiny_decoder
+from tests.models.tiny_t5 import tiny_t5
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
@@ -47,3 +48,13 @@ def test_every_parameter_has_one_optimiser_and_vectors_do_not_decay():
     assert by_id[id(model.model.embed_tokens.weight)] == ("AdamW", 0.1)
     assert by_id[id(model.model.norm.weight)] == ("AdamW", 0.0)
     assert len(build_optimizers(model, TrainConfig(optimizer="adamw"))) == 1
+
+
+def test_tables_inside_a_block_are_not_for_muon(tokenizer):
+    model = tiny_t5(tokenizer)
+    made = build_optimizers(model, TrainConfig(optimizer="muon"))
+    kinds = {id(p): type(one).__name__ for one in made for group in one.param_groups for p in group["params"]}
+    attention = model.decoder.block[0].layer[0].SelfAttention
+    assert kinds[id(attention.q.weight)] == "Muon"
+    assert kinds[id(attention.relative_attention_bias.weight)] == kinds[id(model.shared.weight)] == "AdamW"
+    assert sum(kind == "Muon" for kind in kinds.values()) == 2 * (4 + 3) + 2 * (4 + 4 + 3)

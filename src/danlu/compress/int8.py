@@ -19,7 +19,7 @@ from danlu.core.folder import Lineage, ModelFolder
 from danlu.core.i18n import tr
 from danlu.core.run import Run
 from danlu.models import auto
-from danlu.models.quantised import INT8_CONFIG, Int8Linear, is_quantisable
+from danlu.models.quantised import Int8Linear, int8_config, is_quantisable
 from danlu.models.surgery import replace
 from danlu.tokenizer import Tokenizer
 
@@ -56,7 +56,7 @@ def run(config: Config) -> Path:
             lineage=Lineage(verb="int8", recipe=config.plain(), parent=parent.hash, run=run.path.name),
             save_tokenizer=Tokenizer.load(config.base).save,
             generation=parent.generation,
-            config={"quantization_config": INT8_CONFIG},
+            config={"quantization_config": int8_config(model)},
         )
         run.measured["size_ratio"] = round(folder.weight_bytes / parent.weight_bytes, 4)
         folder.record(**run.measured)

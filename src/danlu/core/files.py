@@ -198,7 +198,13 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FolderError(tr(f"missing file: {path}", f"缺少文件:{path}"), _AGAIN) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:  # a folder of that name, or no permission
+        raise FolderError(
+            tr(f"cannot read {path}: {error.strerror}", f"无法读取 {path}:{error.strerror}"), _AGAIN
+        ) from None
+    except RecursionError:
+        raise FolderError(tr(f"{path} is damaged: nested too deeply", f"{path} 已损坏:嵌套过深"), _AGAIN) from None
+    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
         raise FolderError(tr(f"{path} is damaged: {error}", f"{path} 已损坏:{error}"), _AGAIN) from None
 
 

@@ -9,8 +9,9 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from danlu.core.config import Config
 from danlu.core.errors import FolderError
@@ -18,14 +19,21 @@ from danlu.core.files import atomic_folder, read_json, sha256_file, write_json
 from danlu.core.i18n import tr
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-__all__ = ["Lineage", "ModelFolder"]
+__all__ = ["Lineage", "ModelFolder", "Stored"]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MANIFEST = "danlu.json"
 _SHARD_BYTES = 5_000_000_000
+_MAPPED = 8 << 20  # bytes of a file that stay mapped while they are cast
+# What safetensors calls the dtypes that danlu reads -> torch's name
+_DTYPES = {
+    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
+    **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"},
+}
 # Files that need not be there, but are read where they are.
 _OPTIONAL = (_INDEX, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -38,6 +46,13 @@ class Lineage(Config):
     parent: str | None = None  # content hash of the folder it was made from
     run: str | None = None
     measured: dict[str, Any] = {}
+
+
+class Stored(NamedTuple):
+    """A tensor as its file's header describes it."""
+
+    shape: tuple[int, ...]
+    dtype: "torch.dtype"
 
 
 class ModelFolder:
@@ -67,7 +82,7 @@ class ModelFolder:
                 ),
             )
         manifest = _read_mapping(path / _MANIFEST) if (path / _MANIFEST).exists() else None
-        if manifest is not None and not isinstance(manifest.get("files"), dict):
+        if manifest is not None and not _is_listing(manifest.get("files")):
             raise _damaged(path / _MANIFEST, tr("it lists no files", "其中没有文件清单"))
         folder = cls(path, _read_mapping(path / "config.json"), manifest)
         if verify:
@@ -178,17 +193,40 @@ class ModelFolder:
                 )
         return files
 
-    def tensors(self) -> "Iterator[tuple[str, Tensor]]":
-        """Name and tensor, memory-mapped, one at a time."""
-        from safetensors import SafetensorError, safe_open
+    def layout(self) -> dict[str, Stored]:
+        """Every tensor's shape and dtype, out of the headers alone.
 
+        Raises FolderError for a damaged file, a dtype that torch has not, and a name that two files hold.
+        """
+        import torch
+
+        found: dict[str, Stored] = {}
         for file in self.weight_files():
-            try:
-                with safe_open(file, framework="pt") as opened:
-                    for name in opened.keys():  # noqa: SIM118  (not a dict)
-                        yield name, opened.get_tensor(name)
-            except SafetensorError as error:
-                raise _damaged(file, str(error)) from None
+            with _opened(file) as opened:
+                for name in opened.keys():  # noqa: SIM118  (not a dict)
+                    part = opened.get_slice(name)
+                    if name in found:
+                        raise _damaged(file, tr(f"another file holds {name} too", f"另一个文件中也有 {name}"))
+                    told = part.get_dtype()
+                    if told not in _DTYPES:
+                        raise _damaged(file, tr(f"{name} is of dtype {told}", f"{name} 的数值类型为 {told}"))
+                    found[name] = Stored(tuple(part.get_shape()), getattr(torch, _DTYPES[told]))
+        return found
+
+    def tensors(
+        self, dtype: "torch.dtype | None" = None, device: "torch.device | str" = "cpu"
+    ) -> "Iterator[tuple[str, Tensor]]":
+        """Name and tensor, one at a time; those of floating-point numbers in `dtype` (default: as stored).
+
+        On the CPU and as stored, a tensor is the memory-mapped file itself. Otherwise each is written into its final
+        place by parts, and what has been read of the file is unmapped, so that little more than the result is held.
+        """
+        for file in self.weight_files():
+            with _opened(file) as opened:
+                caster = _Caster(file, dtype, device)
+                for name in opened.keys():  # noqa: SIM118  (not a dict)
+                    stored = opened.get_tensor(name)
+                    yield name, stored if caster.keeps(stored) else caster.cast(name)
 
     def record(self, **measured: Any) -> None:
         """Add to what was measured of this model."""
@@ -197,6 +235,59 @@ class ModelFolder:
         lineage = self._manifest["lineage"]
         lineage["measured"] = {**lineage.get("measured", {}), **measured}
         write_json(self.path / _MANIFEST, self._manifest)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A safetensors file, memory-mapped; what is wrong with it is a FolderError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            yield opened
+    except SafetensorError as error:
+        raise _damaged(file, str(error)) from None
+    except OSError as error:  # a folder of that name, or a file that may not be read
+        raise _damaged(file, error.strerror or str(error)) from None
+
+
+class _Caster:
+    """Reads tensors of one file into another dtype or onto another device."""
+
+    def __init__(self, file: Path, dtype: "torch.dtype | None", device: "torch.device | str") -> None:
+        import torch
+
+        self._file, self._dtype, self._device = file, dtype, torch.device(device)
+
+    def _target(self, stored: "Tensor") -> "torch.dtype":
+        return self._dtype if self._dtype is not None and stored.is_floating_point() else stored.dtype
+
+    def keeps(self, stored: "Tensor") -> bool:
+        """Whether the tensor may stay the file's bytes as they are mapped."""
+        return self._device.type == "cpu" and self._target(stored) == stored.dtype
+
+    def cast(self, name: str) -> "Tensor":
+        """Some rows at a time; each part is mapped anew, so that what was read does not stay resident."""
+        import torch
+
+        with _opened(self._file) as opened:
+            stored = opened.get_tensor(name)
+            shape, target = stored.shape, self._target(stored)
+            if stored.nbytes <= _MAPPED or not shape:
+                return stored.to(device=self._device, dtype=target)
+            rows = max(1, _MAPPED * shape[0] // stored.nbytes)
+        found = torch.empty(shape, dtype=target, device=self._device)
+        for first in range(0, shape[0], rows):
+            with _opened(self._file) as opened:
+                found[first : first + rows] = opened.get_slice(name)[first : first + rows]
+        return found
+
+
+def _is_listing(files: object) -> bool:
+    """Whether it is {name of a file in the folder: its sha256}."""
+    return isinstance(files, dict) and all(
+        isinstance(digest, str) and Path(name).name == name and "\0" not in name for name, digest in files.items()
+    )
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

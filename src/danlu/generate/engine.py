@@ -1,100 +1,114 @@
-"""One engine for every generation: batched, with a KV cache, requests joining and leaving at each step."""
+"""One engine for every generation: requests join and leave at each step, and share what they have in common."""
 
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
-from danlu.core.config import Config, doc
-from danlu.core.device import choose_device, choose_precision
 from danlu.core.errors import ConfigError, ContextError
-from danlu.core.folder import ModelFolder
-from danlu.core.gguf import is_gguf
 from danlu.core.i18n import tr
-from danlu.generate.params import Completion, Event, FinishReason, SamplingParams
-from danlu.models import auto
-from danlu.models.base import KVCache, LanguageModel
-from danlu.ops.sampling import penalise_repetition, sample
+from danlu.generate.choose import Chooser, Row
+from danlu.generate.opening import EngineConfig, load_model, new_paged, page_count
+from danlu.generate.pages import PagePool
+from danlu.generate.params import Completion, Event, SamplingParams, TokenLogprob
+from danlu.generate.scheduler import Part, Plan, Request, Scheduler
+from danlu.generate.speculate import DraftModel, Guesser, Lookup
+from danlu.generate.stopping import Answer
+from danlu.models.base import LanguageModel
+from danlu.models.paged import PAGE, Span
+from danlu.models.seq2seq import EncoderDecoder
 from danlu.tokenizer import Tokenizer
 
-__all__ = ["Engine", "EngineConfig", "Prompt"]
+__all__ = ["Engine", "EngineConfig", "Prompt", "Step"]
 
 Prompt = str | Sequence[dict[str, str]] | Sequence[int]  # text, chat messages, or ids
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class EngineConfig(Config):
-    """How the engine runs."""
-
-    max_rows: PositiveInt = doc(64, "requests that are computed together", "同时计算的请求数")
-    device: str = doc("auto", "cpu, cuda, cuda:1, mps", "设备:cpu、cuda、cuda:1、mps")
-    dtype: str = doc(
-        "auto",
-        "auto: as stored; bf16 for int8 weights where that is fast; or fp32, bf16, fp16",
-        "auto:按存储精度;int8 权重在合适的机器上用 bf16;或 fp32、bf16、fp16",
-    )
-
-
-@dataclass
-class _Request:
-    """A request under way. `ids` holds prompt and answer; the last id is not in the cache yet."""
+@dataclass(frozen=True)
+class Step:
+    """What one step held, for whoever watches (`Engine.watch`)."""
 
     number: int
-    prompt_tokens: int
-    ids: list[int]
-    params: SamplingParams
-    generator: torch.Generator
-    limit: int  # total length at which it must end
-    decoder: "object" = None
-    text: str = ""
-    told: int = 0  # characters already given out
-    began: float = field(default_factory=time.perf_counter)
+    seconds: float
+    parts: tuple[tuple[int, int, int, int], ...]  # request, start, tokens, guesses that were right
+    admitted: tuple[tuple[int, int], ...]  # request, tokens found in the cache
+    preempted: tuple[int, ...]
+    ended: tuple[int, ...]
+    waiting: int
+    running: int
+    pages_held: int
+    pages_remembered: int
+    pages: int
 
 
 class Engine:
     """Generates with one model for many requests.
 
-    `add` a request, `step` until it is done; `generate` and `stream` do both. Waiting requests join as soon as a
-    row is free (continuous batching). One thread may step while others add and cancel.
+    `add` a request, `step` until it is done; `generate` and `stream` do both. One thread may step while others add and
+    cancel. A step is: plan (danlu.generate.scheduler), one forward pass, choose (danlu.generate.choose), hand out.
+
+    Greedy answers are the same alone and in any company: to the bit with packed weights; with float weights up to the
+    rounding of torch's matrix products, which can only matter where two logits are equal to about six digits in float32
+    (three in bfloat16). Of equal logits, the token with the lowest id is taken.
     """
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, config: EngineConfig | None = None) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        config: EngineConfig | None = None,
+        *,
+        draft: LanguageModel | None = None,
+    ) -> None:
+        if isinstance(model, EncoderDecoder):
+            raise ConfigError(
+                tr("the engine generates with decoders", "引擎只用于解码器模型"),
+                tr(
+                    "for an encoder-decoder: danlu.generate.seq2seq.Seq2Seq",
+                    "编码器-解码器模型请用 danlu.generate.seq2seq.Seq2Seq",
+                ),
+            )
         self.model, self.tokenizer, self.config = model.eval(), tokenizer, config or EngineConfig()
-        self.device = next(model.parameters()).device
-        self._waiting: deque[_Request] = deque()
-        self._running: list[_Request] = []
-        self._cache: KVCache | None = None
-        self._cache_length = 0
-        self._cancelled: set[int] = set()
+        self.watch: Callable[[Step], None] | None = None
+        self.guessed = self.guessed_right = self.steps = 0
+        self._draft = draft
         self._lock = threading.Lock()
+        self._cancelled: set[int] = set()
         self._next = 0
+        self._choosers: list[Chooser] = []
+        self._prepare()
 
     @classmethod
     def open(cls, folder: Path | str, config: EngineConfig | None = None) -> "Engine":
         """Load a model folder, or a GGUF file."""
         config = config or EngineConfig()
-        device = choose_device(config.device)
-        dtype = config.dtype
-        if dtype == "auto" and not is_gguf(folder) and "quantization_config" in ModelFolder.open(folder).config:
-            dtype = choose_precision("auto", device)
-        if dtype not in ("auto", *_DTYPES):
-            raise ConfigError(
-                tr(f"unknown dtype '{dtype}'", f"未知精度“{dtype}”"),
-                tr("one of: auto, fp32, bf16, fp16", "可选:auto、fp32、bf16、fp16"),
-            )
-        model = auto.load(folder, dtype=_DTYPES.get(dtype), device=device)
-        return cls(model, Tokenizer.load(Path(folder)), config)
+        model = load_model(folder, config)
+        draft = load_model(config.draft, config) if config.draft and config.guesses else None
+        return cls(model, Tokenizer.load(Path(folder)), config, draft=draft)
 
     def sync(self, model: LanguageModel) -> None:
         """Generate with `model` from now on, without a copy; its weights may change between calls."""
-        self.model, self.device = model, next(model.parameters()).device
-        self._cache, self._cache_length = None, 0
+        self.model = model
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """An empty cache for the model, and nobody in it."""
+        self.device = self.model.device
+        pages = page_count(self.model, self.config)
+        self._cache = new_paged(self.model, pages)
+        config = self.config
+        guesses = config.guesses
+        self.scheduler = Scheduler(
+            PagePool(pages), config.max_rows, config.step_tokens, share_prefixes=config.prefix_cache, guesses=guesses
+        )
+        self._guesser: Guesser | None = None
+        if guesses:
+            draft = self._draft
+            self._guesser = DraftModel(draft, new_paged(draft, pages)) if draft else Lookup()
 
     # --- requests ---------------------------------------------------------------------------------------------
 
@@ -111,15 +125,24 @@ class Engine:
         """Queue a request; return its number. Raises ContextError when the prompt leaves no room for an answer."""
         params = params or SamplingParams()
         ids = self.fitting(prompt)
-        generator = torch.Generator()
-        generator.manual_seed(params.seed) if params.seed is not None else generator.seed()
-        limit = min(self.model.context, len(ids) + params.max_tokens)
+        row = Row.of(params, ids, self.tokenizer, self.vocab_size)
+        answer = Answer(self.tokenizer.stream_decoder(), params.stop, row.stop_ids, params.min_tokens)
+        limit = min(self.longest, len(ids) + params.max_tokens)
         with self._lock:
             number = self._next
             self._next += 1
-            request = _Request(number, len(ids), ids, params, generator, limit, self.tokenizer.stream_decoder())
-            self._waiting.append(request)
+            self.scheduler.waiting.append(Request(number, row, answer, limit, time.perf_counter()))
         return number
+
+    @property
+    def vocab_size(self) -> int:
+        """Logits of the model."""
+        return int(self.model.hf_config()["vocab_size"])
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a request can have, prompt and answer: the model's context, or what the cache holds."""
+        return min(self.model.context, self.scheduler.pool.count * PAGE)
 
     def fitting(self, prompt: Prompt) -> list[int]:
         """`encode`, with a look at the length. Raises ContextError for nothing, and for what leaves no room to answer."""
@@ -128,37 +151,50 @@ class Engine:
             raise ContextError(
                 tr("the prompt is empty", "提示词为空"), tr("give at least one character", "请至少给出一个字")
             )
-        if len(ids) >= self.model.context:
+        if len(ids) >= self.longest:
             raise ContextError(
                 tr(
-                    f"the prompt has {len(ids)} tokens, the model's context {self.model.context}",
-                    f"提示词有 {len(ids)} 个 token,而模型的上下文只有 {self.model.context}",
+                    f"the prompt has {len(ids)} tokens, the model's context {self.longest}",
+                    f"提示词有 {len(ids)} 个 token,而模型的上下文只有 {self.longest}",
                 ),
-                tr(f"shorten it to {self.model.context - 1} or fewer", f"请缩短到 {self.model.context - 1} 个以内"),
+                tr(f"shorten it to {self.longest - 1} or fewer", f"请缩短到 {self.longest - 1} 个以内"),
             )
         return ids
 
     def cancel(self, number: int) -> None:
-        """Forget a request, waiting or running; its row is free at the next step."""
+        """Forget a request, waiting or running; all that it holds is free at the next step."""
         with self._lock:
             self._cancelled.add(number)
 
     @property
     def busy(self) -> bool:
         """Something waits or runs."""
-        return bool(self._waiting or self._running)
+        return bool(self.scheduler.waiting or self.scheduler.running)
 
     def generate(
         self, prompts: Iterable[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None
     ) -> list[Completion]:
-        """Complete all prompts; the order stays. A seed in common is made different for each prompt."""
+        """Complete all prompts; the order stays. A seed in common is made different for each prompt.
+
+        With `n`, each prompt has n answers, one after the other; with `best_of`, the n most likely of so many.
+        """
         prompts = list(prompts)
-        each = _spread(params, len(prompts))
-        numbers = [self.add(prompt, own) for prompt, own in zip(prompts, each, strict=True)]
+        wishes = [_several(own) for own in _spread(params, len(prompts))]
+        numbers = [[self.add(prompt, one) for one in wish] for prompt, wish in zip(prompts, wishes, strict=True)]
         done: dict[int, Completion] = {}
-        while len(done) < len(numbers):
-            done |= {event.request: event.completion for event in self.step() if event.completion}
-        return [done[number] for number in numbers]
+        try:
+            while len(done) < sum(map(len, numbers)):
+                done |= {event.request: event.completion for event in self.step() if event.completion}
+        except BaseException:
+            for number in (number for group in numbers for number in group):
+                self.cancel(number)
+            raise
+        every = _spread(params, len(prompts))
+        return [
+            answer
+            for group, own in zip(numbers, every, strict=True)
+            for answer in _best([done[number] for number in group], own)
+        ]
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[str]:
         """Complete one prompt, piece by piece."""
@@ -174,125 +210,175 @@ class Engine:
         finally:
             self.cancel(number)
 
-    # --- steps ------------------------------------------------------------------------------------------------
+    # --- a step -----------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
-        """One token for every running request, after letting waiting ones in."""
-        joined = self._admit()
-        if not self._running and not joined:
+        """Compute what the scheduler planned; one token, or more with guesses, for every request whose prompt is read."""
+        began = time.perf_counter()
+        with self._lock:
+            self._drop_cancelled()
+            plan = self.scheduler.plan()
+        if not plan.parts:
             return []
-        logits = []
-        if self._running:
-            logits.append(self._forward(self._running, first=0, tail_only=True))
-        if joined:
-            logits.append(self._forward(joined, first=len(self._running), tail_only=False))
-        self._running += joined
-        tokens = self._choose(torch.cat(logits)).tolist()
-        events = [self._push(request, token) for request, token in zip(self._running, tokens, strict=True)]
-        self._close_gaps({event.request for event in events if event.completion})
+        parts = self._guess(plan.parts)
+        logits = self._forward(parts)
+        events, right = self._choose(parts, logits)
+        for part in parts:
+            self.scheduler.computed(part, right.get(part.request.number, 0))
+        ended = [event.request for event in events if event.completion]
+        with self._lock:
+            for part in parts:
+                if part.request.number in ended:
+                    self._end(part.request)
+        self.steps += 1
+        if self.watch:
+            self.watch(self._record(plan, parts, right, ended, time.perf_counter() - began))
         return [event for event in events if event.text or event.completion]
 
-    def _admit(self) -> list[_Request]:
-        """Drop what was cancelled; take waiting requests into free rows."""
-        with self._lock:
+    def _drop_cancelled(self) -> None:
+        if self._cancelled:
             gone, self._cancelled = self._cancelled, set()
-            self._waiting = deque(request for request in self._waiting if request.number not in gone)
-            free = self.config.max_rows - len(self._running) + sum(r.number in gone for r in self._running)
-            joined = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
-        self._close_gaps(gone)
-        self._reserve(max((request.limit for request in self._running + joined), default=0))
-        return joined
+            for request in [*self.scheduler.running, *self.scheduler.waiting]:
+                if request.number in gone:
+                    self._end(request)
 
-    def _reserve(self, length: int) -> None:
-        """A cache with room for `length` tokens a row; what is in it is kept."""
-        if self._cache is not None and length <= self._cache_length:
-            return
-        grown_length = min(self.model.context, -(-length // 64) * 64)
-        grown = self.model.new_cache(self.config.max_rows, grown_length)  # may fail; the old one then still stands
-        if self._cache is not None:
-            grown.keys[:, :, :, : self._cache_length] = self._cache.keys
-            grown.values[:, :, :, : self._cache_length] = self._cache.values
-        self._cache, self._cache_length = grown, grown_length
+    def _end(self, request: Request) -> None:
+        self.scheduler.remove(request)
+        if self._guesser:
+            self._guesser.forget(request)
 
-    def _forward(self, requests: list[_Request], first: int, *, tail_only: bool) -> Tensor:
-        """Logits [B, V] after each request's last id. `tail_only`: all but that id are in the cache already."""
-        assert self._cache is not None
-        new = [request.ids[-1:] if tail_only else request.ids for request in requests]
-        width = max(map(len, new))
-        starts = torch.tensor([len(r.ids) - len(ids) for r, ids in zip(requests, new, strict=True)])
-        ids = torch.tensor([part + [0] * (width - len(part)) for part in new])
-        positions = starts[:, None] + torch.arange(width)
-        batch = {"input_ids": ids.to(self.device), "position_ids": positions.to(self.device)}
-        self._cache.select(first, batch["position_ids"])
-        hidden = self.model.hidden(batch, self._cache)
-        last = torch.tensor([len(part) - 1 for part in new], device=self.device)
-        return self.model.logits(hidden[torch.arange(len(new), device=self.device), last]).float()
+    def _guess(self, parts: list[Part]) -> list[Part]:
+        """Put guesses behind the answers under way, where the scheduler took pages for them."""
+        if self._guesser is None:
+            return parts
+        most = self.config.guesses
+        able = [
+            part.request
+            for part in parts
+            if part.chooses and part.count == 1 and len(part.request.pages) * PAGE >= len(part.request.ids) + most
+        ]
+        drafts = self._guesser.propose(able, most) if able else []
+        for request, draft in zip(able, drafts, strict=True):
+            request.draft = draft[: max(0, request.limit - len(request.ids) - 1)]
+        told = {request.number for request in able if request.draft}
+        return [
+            part._replace(count=1 + len(part.request.draft), drafted=len(part.request.draft))
+            if part.request.number in told
+            else part
+            for part in parts
+        ]
 
-    def _choose(self, logits: Tensor) -> Tensor:
-        """Penalise and sample, each row by its own settings and its own random numbers."""
-        params = [request.params for request in self._running]
-        device = logits.device
-        if any(p.repetition_penalty != 1 for p in params):
-            seen = torch.zeros_like(logits, dtype=torch.bool)
-            for row, request in enumerate(self._running):
-                seen[row, torch.tensor(request.ids, device=device)] = True
-            logits = penalise_repetition(
-                logits, seen, torch.tensor([p.repetition_penalty for p in params], device=device)
-            )
-        uniform = torch.cat([torch.rand(1, generator=request.generator) for request in self._running])
-        return sample(
-            logits,
-            uniform.to(device),
-            torch.tensor([p.temperature for p in params], device=device),
-            torch.tensor([p.top_k for p in params], device=device),
-            torch.tensor([p.top_p for p in params], device=device),
-            torch.tensor([p.min_p for p in params], device=device),
-        )
+    def _forward(self, parts: list[Part]) -> Tensor:
+        """One pass over all parts, end to end. Logits [n, V] of each place a token is chosen from, guesses' included."""
+        spans = [Span(part.start, part.count, part.request.pages) for part in parts]
+        positions = self._cache.select(spans)
+        ids, wanted, at = [], [], 0
+        for part in parts:
+            request, known = part.request, part.count - part.drafted
+            ids += request.ids[part.start : part.start + known] + request.draft[: part.drafted]
+            at += part.count
+            if part.chooses:
+                wanted += range(at - part.drafted - 1, at)
+        batch = {"input_ids": torch.tensor([ids], device=self.device), "position_ids": positions}
+        hidden = self.model.hidden(batch, self._cache)[0, torch.tensor(wanted, dtype=torch.long, device=self.device)]
+        return self.model.logits(hidden).float()
 
-    def _push(self, request: _Request, token: int) -> Event:
-        """Add a token; give out the text that can no longer become a stop string."""
-        reason: FinishReason | None = None
-        if token in self.tokenizer.stop_ids:
-            reason = "stop"
-            request.text += request.decoder.flush()  # type: ignore[attr-defined]
-        else:
+    def _choose(self, parts: list[Part], logits: Tensor) -> tuple[list[Event], dict[int, int]]:
+        """The next token of each request, and further ones for as long as its guesses were right.
+
+        Returns what came of it, and how many guesses of which request were right.
+        """
+        first, at = {}, 0  # where each request's logits begin
+        for part in parts:
+            if part.chooses:
+                first[part.request.number] = at
+                at += 1 + part.drafted
+        going = [part for part in parts if part.chooses]
+        events: dict[int, Event] = {}
+        right: dict[int, int] = {}
+        place = 0
+        while going:
+            if place == len(self._choosers):
+                self._choosers.append(Chooser())
+            rows = [part.request.row for part in going]
+            where = torch.tensor([first[part.request.number] + place for part in going], device=logits.device)
+            chosen = self._choosers[place].choose(logits[where], rows)
+            on = []
+            for part, token, log in zip(going, chosen.tokens.tolist(), chosen.logprobs, strict=True):
+                request = part.request
+                agreed = place < part.drafted and request.draft[place] == token
+                event = self._push(request, token, log)
+                before = events.get(request.number)
+                events[request.number] = replace(event, text=before.text + event.text) if before else event
+                if agreed and not event.completion:
+                    right[request.number] = place + 1
+                    on.append(part)
+            going, place = on, place + 1
+        self.guessed += sum(part.drafted for part in parts)
+        self.guessed_right += sum(right.values())
+        for part in parts:
+            part.request.draft = []
+        return list(events.values()), right
+
+    def _push(self, request: Request, token: int, log: TokenLogprob | None) -> Event:
+        """Add a token to its answer."""
+        step = request.answer.push(token, last=len(request.ids) + 1 >= request.limit)
+        if step.keep:
             request.ids.append(token)
-            request.text += request.decoder.push(token)  # type: ignore[attr-defined]
-            if len(request.ids) >= request.limit:
-                reason = "length"
-                request.text += request.decoder.flush()  # type: ignore[attr-defined]
-        cut = min(
-            (at for at in (request.text.find(stop, request.told) for stop in request.params.stop) if at >= 0),
-            default=-1,
+            if log is not None:
+                request.logprobs.append(log)
+        if step.reason is None:
+            return Event(request.number, step.text)
+        told = request.logprobs if request.row.params.logprobs is not None else None
+        completion = Completion(
+            request.answer.text,
+            request.ids[request.row.prompt_tokens :],
+            request.row.prompt_tokens,
+            step.reason,
+            time.perf_counter() - request.began,
+            told,
+            None if told is None else sum(one.logprob for one in told),
         )
-        if cut >= 0:
-            reason, request.text = "stop", request.text[:cut]
-        safe = len(request.text) if reason else len(request.text) - _held_back(request.text, request.params.stop)
-        piece, request.told = request.text[request.told : safe], max(safe, request.told)
-        if reason is None:
-            return Event(request.number, piece)
-        answer = request.ids[request.prompt_tokens :]
-        seconds = time.perf_counter() - request.began
-        return Event(request.number, piece, Completion(request.text, answer, request.prompt_tokens, reason, seconds))
+        return Event(request.number, step.text, completion)
 
-    def _close_gaps(self, gone: set[int]) -> None:
-        """Drop requests; the last rows move into the holes, so that running rows stay together."""
-        row = 0
-        while row < len(self._running):
-            if self._running[row].number not in gone:
-                row += 1
-                continue
-            last = self._running.pop()
-            if row < len(self._running):
-                assert self._cache is not None
-                self._cache.move(len(self._running), row, len(last.ids))
-                self._running[row] = last
+    def _record(self, plan: Plan, parts: list[Part], right: dict[int, int], ended: list[int], seconds: float) -> Step:
+        pool = self.scheduler.pool
+        return Step(
+            number=self.steps,
+            seconds=seconds,
+            parts=tuple(
+                (part.request.number, part.start, part.count, right.get(part.request.number, 0)) for part in parts
+            ),
+            admitted=tuple((request.number, request.reused) for request in plan.admitted),
+            preempted=tuple(request.number for request in plan.preempted),
+            ended=tuple(ended),
+            waiting=len(self.scheduler.waiting),
+            running=len(self.scheduler.running),
+            pages_held=pool.held,
+            pages_remembered=pool.remembered,
+            pages=pool.count,
+        )
 
 
-def _held_back(text: str, stops: Iterable[str]) -> int:
-    """Length of the longest end of `text` that may yet grow into a stop string."""
-    return max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
+def _several(params: SamplingParams) -> list[SamplingParams]:
+    """One wish for each answer."""
+    count = params.best_of or params.n
+    logprobs = 0 if params.logprobs is None and params.best_of else params.logprobs
+    one = params.model_copy(update={"n": 1, "best_of": None, "logprobs": logprobs})
+    if params.seed is None or count == 1:
+        return [one] * count
+    return [one.model_copy(update={"seed": params.seed * 1_000_003 + at}) for at in range(count)]
+
+
+def _best(answers: list[Completion], params: SamplingParams) -> list[Completion]:
+    """The n most likely, the likeliest first; without `best_of`, all."""
+    if params.best_of is None:
+        return answers
+    ranked = sorted(answers, key=lambda answer: -(answer.cumulative_logprob or 0.0))[: params.n]
+    if params.logprobs is None:
+        ranked = [replace(answer, logprobs=None) for answer in ranked]
+    return ranked
 
 
 def _spread(params: SamplingParams | Sequence[SamplingParams] | None, number: int) -> list[SamplingParams]:

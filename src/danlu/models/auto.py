@@ -9,17 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from danlu.core.errors import FolderError
-from danlu.core.folder import Lineage, ModelFolder
+from danlu.core.folder import Lineage, ModelFolder, Stored
 from danlu.core.gguf import is_gguf
 from danlu.core.i18n import tr
 from danlu.models.base import LanguageModel
+from danlu.models.encoders import ENCODERS
 from danlu.models.families import DECODERS
+from danlu.models.loading import check_counts, check_dtypes, check_types, common_dtype, fill_tied, weightless
 from danlu.models.quantised import prepare_quantised
 
 __all__ = ["FAMILIES", "build", "count_parameters", "load", "save", "state_to_save"]
 
 # model_type of config.json -> the module whose `from_hf(config, where)` builds it
-FAMILIES = {**dict.fromkeys(DECODERS, "danlu.models.decoder")}
+FAMILIES = {
+    **dict.fromkeys(DECODERS, "danlu.models.decoder"),
+    "gpt2": "danlu.models.gpt2",
+    **dict.fromkeys(ENCODERS, "danlu.models.encoder"),
+    "t5": "danlu.models.t5",
+}
 _SHOWN = 5  # names listed before "and n more"
 
 
@@ -29,7 +36,7 @@ def build(config: Mapping[str, Any], where: str = "config.json") -> LanguageMode
     Raises FolderError for a family, or a setting of one, that danlu does not implement.
     """
     kind = config.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise FolderError(
             tr(f"{where}: model_type '{kind}' is not implemented", f"{where}:尚未实现 model_type“{kind}”"),
             tr(f"implemented: {', '.join(FAMILIES)}", f"已实现:{'、'.join(FAMILIES)}"),
@@ -45,26 +52,52 @@ def load(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.de
     if is_gguf(path):
         return import_module("danlu.models.gguf").load_gguf(path, dtype=dtype, device=device)
     folder = ModelFolder.open(path)
-    with torch.device("meta"):  # no memory and no time for values that are about to be replaced
-        model = build(folder.config, str(folder.path / "config.json"))
+    stored, where = folder.layout(), str(folder.path / "config.json")
+    check_counts(folder.config, len(stored), where)
+    with weightless():
+        model = build(folder.config, where)
         if "quantization_config" in folder.config:
             prepare_quantised(model, folder.config["quantization_config"])
-    state = {}
-    for name, tensor in folder.tensors():
-        cast = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-        state[name] = tensor.to(device=device, dtype=cast)
-    _fit_state(model, state, folder.path)
+    check_types(folder.config, model.hf_config(), where)
+    names = _adopted(model, stored, folder.path)
+    stored = {names[name]: told for name, told in stored.items() if name in names}
+    _fit_state(model, stored, folder.path)
+    check_dtypes(model, stored, str(folder.path))
+    tensors = folder.tensors(dtype or common_dtype(model, stored), device)
+    state = {names[name]: _aligned(tensor) for name, tensor in tensors if name in names}
+    fill_tied(model, state, str(folder.path))
     model.load_state_dict(state, assign=True)
     model.tie()
     return model.eval()
 
 
-def _fit_state(model: LanguageModel, state: dict[str, Tensor], path: Path) -> None:
-    """Check `state` against the model's names and shapes; complete what tying leaves out."""
-    expected = model.state_dict()
+def _adopted(model: LanguageModel, stored: Mapping[str, Stored], path: Path) -> dict[str, str]:
+    """`model.adopt`, in which no two tensors of the file may be the same one of the model's."""
+    names = model.adopt(stored.keys())
+    twice = [told for told, own in names.items() if told != own and own in names]
+    if twice:
+        raise FolderError(
+            tr(
+                f"{path}: {twice[0]} and {names[twice[0]]} are one tensor",
+                f"{path}:{twice[0]} 与 {names[twice[0]]} 是同一个张量",
+            ),
+            tr("copy the folder again from its source", "请从来源重新拷贝该文件夹"),
+        )
+    return names
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """torch's int8 kernel reads 16 bytes at a time and crashes where they begin at no multiple; files promise 8 only."""
+    return tensor.clone() if tensor.dtype == torch.int8 and tensor.data_ptr() % 16 else tensor
+
+
+def _fit_state(model: LanguageModel, stored: Mapping[str, Stored], path: Path) -> None:
+    """Check what is stored against the model's names and shapes; tying says what may be left out."""
+    expected, state = model.state_dict(), dict(stored)
     for name, source in model.tied().items():
-        if source in state:
-            state.setdefault(name, state[source])
+        for one, other in ((name, source), (source, name)):  # either may have been left out
+            if other in state:
+                state.setdefault(one, state[other])
     faults = [
         (tr("missing", "缺少"), sorted(expected.keys() - state.keys())),
         (tr("surplus", "多余"), sorted(state.keys() - expected.keys())),
@@ -110,7 +143,7 @@ def save(
         tensors=state_to_save(model),
         lineage=lineage,
         save_tokenizer=save_tokenizer,
-        generation=generation,
+        generation={**model.hf_generation(), **(generation or {})},
     )
 
 

@@ -1,7 +1,7 @@
 """What every language model of danlu offers, and the cache it generates with."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -35,17 +35,41 @@ class LanguageModel(nn.Module):
 
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
-        """[..., D] -> [..., V]."""
+        """[..., D] -> [..., V]: `transform`, times `output_weight`, plus `output_bias`."""
 
     @property
     @abstractmethod
     def output_weight(self) -> Tensor:
         """The matrix of `logits`, [V, D]."""
 
+    def transform(self, hidden: Tensor) -> Tensor:
+        """What `logits` does to hidden states before its matrix, [..., D] -> [..., D]: by default nothing."""
+        return hidden
+
+    @property
+    def output_bias(self) -> Tensor | None:
+        """What `logits` adds after its matrix, [V]; None where it adds nothing."""
+        return None
+
     @property
     @abstractmethod
     def context(self) -> int:
         """The longest sequence, in tokens."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype_name(self) -> str:
+        """Of the weights, such as "float32" or "int8"."""
+        return str(next(self.parameters()).dtype).removeprefix("torch.")
+
+    @property
+    def parameter_count(self) -> int:
+        """Parameters, shared ones once."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @abstractmethod
     def new_cache(self, rows: int, length: int) -> "KVCache":
@@ -54,6 +78,22 @@ class LanguageModel(nn.Module):
     @abstractmethod
     def hf_config(self) -> dict[str, Any]:
         """`config.json` as Hugging Face writes it."""
+
+    def hf_generation(self) -> dict[str, Any]:
+        """What `generation_config.json` has to say of this model, beside what the tokenizer knows."""
+        return {}
+
+    @property
+    def router_aux_loss_coef(self) -> float:
+        """Weight of the load-balancing loss in training; 0 for a model without experts."""
+        return 0.0
+
+    def adopt(self, names: Collection[str]) -> dict[str, str]:
+        """What the tensors of a file are called here, {their name: ours}, without those that are known to be unused.
+
+        By default each is called what the file calls it, and the ones that the model lacks are surplus.
+        """
+        return dict(zip(names, names, strict=True))
 
     def tied(self) -> dict[str, str]:
         """Names of state that is another name's tensor: {alias: source}."""

@@ -17,7 +17,9 @@ class View(NamedTuple):
     """What the tokens of a pass see of each other, alike for all layers of one kind."""
 
     rotary: tuple[Tensor, Tensor] | None  # cos, sin [B, 1, T, d]; None where positions are told otherwise
-    mask: Tensor | None  # additive, broadcastable to [B, H, T, T]; None: causal. A cache makes its own
+    mask: (
+        Tensor | None
+    )  # additive, broadcastable to [B, H, T, T]; None: causal, or in encoders all. A cache makes its own
     window: int | None = None  # how many tokens back a cached layer sees
 
 

@@ -154,6 +154,11 @@ class Decoder(LanguageModel):
             int(learned * scaling.need("factor")) if scaling is not None and scaling.rope_type == "dynamic" else learned
         )
 
+    @property
+    def router_aux_loss_coef(self) -> float:
+        sparse = any(map(self.config.is_sparse, range(self.config.num_hidden_layers)))
+        return self.config.router_aux_loss_coef if sparse else 0.0
+
     def new_cache(self, rows: int, length: int) -> KVCache:
         weight = self.model.norm.weight
         return KVCache(

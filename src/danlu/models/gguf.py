@@ -13,6 +13,7 @@ from danlu.core.gguf import GGUF
 from danlu.core.i18n import tr
 from danlu.models import auto
 from danlu.models.base import LanguageModel
+from danlu.models.loading import weightless
 
 __all__ = ["ARCHITECTURES", "config_of", "gguf_name", "interleave", "load_gguf"]
 
@@ -36,6 +37,11 @@ _INNER = {
 }
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 _BLOCK = re.compile(r"blk\.(\d+)\.")
+# Metadata that change the computation in ways that danlu's families have not; 0 and 1 leave it as it is.
+_ELSEWHERE = (
+    "attention.clamp_kqv", "attention.max_alibi_bias", "attention.scale", "attn_logit_softcapping", "embedding_scale", "expert_count",
+    "final_logit_softcapping", "logit_scale", "residual_scale", "rope.scaling.attn_factor", "use_parallel_residual",
+)  # fmt: skip
 _MOST = 2**31  # of anything that is counted in metadata
 _SHOWN = 5  # names listed before "and n more"
 
@@ -70,7 +76,7 @@ def load_gguf(
     file = GGUF(path)
     config = config_of(file)
     try:
-        with torch.device("meta"):
+        with weightless():
             model = auto.build(config, str(path))
     except ConfigError as error:
         raise FolderError(error.what, error.do) from None
@@ -78,7 +84,11 @@ def load_gguf(
     if dtype is None:
         matrices = {info.kind.name for info in file.tensors.values() if len(info.shape) > 1}
         dtype = torch.bfloat16 if matrices == {"BF16"} else torch.float32
-    state = {name: _weight(file, source, _order(config, name, file), dtype, device) for name, source in places.items()}
+    # All places first: memory that is not written costs nothing, and what each part needs is then taken again and
+    # again from the same spot instead of from gaps between the weights.
+    state = {name: torch.empty(file.tensors[at].shape, dtype=dtype, device=device) for name, at in places.items()}
+    for name, source in places.items():
+        _write(state[name], file, source, _order(config, name, file))
     for alias, source in model.tied().items():
         state[alias] = state[source]
     model.load_state_dict(state, assign=True)
@@ -94,6 +104,8 @@ def config_of(file: GGUF) -> dict[str, Any]:
         file.refuse(
             f"architecture '{kind}' is not implemented (implemented: {known})", f"尚未实现架构“{kind}”(已实现:{known})"
         )
+
+    _refuse_elsewhere(file, kind)
 
     def count(key: str, default: int | None = None) -> int:
         number = file.value(f"{kind}.{key}", int, default)
@@ -125,7 +137,7 @@ def config_of(file: GGUF) -> dict[str, Any]:
         "head_dim": agree("attention.key_length", head_dim, rows("blk.0.attn_q.weight") // heads),
         "intermediate_size": agree("feed_forward_length", count("feed_forward_length"), rows("blk.0.ffn_gate.weight")),
         "max_position_embeddings": count("context_length"),
-        "rms_norm_eps": _positive(file, f"{kind}.attention.layer_norm_rms_epsilon", None),
+        "rms_norm_eps": _positive(file, f"{kind}.attention.layer_norm_rms_epsilon", None, 1.0),
         "tie_word_embeddings": "output.weight" not in file.tensors,
         "rope_parameters": _rope(file, kind),
         "hidden_act": "silu",
@@ -134,24 +146,39 @@ def config_of(file: GGUF) -> dict[str, Any]:
     return {**config, "rope_theta": theta, **({"attention_bias": True} if _biased(file, kind) else {})}
 
 
+def _refuse_elsewhere(file: GGUF, kind: str) -> None:
+    for key in (f"{kind}.{name}" for name in _ELSEWHERE):
+        told = file.metadata.get(key, 0)
+        if not isinstance(told, int | float) or told not in (0, 1):
+            file.refuse(f"{key} {str(told)[:40]} is not implemented", f"尚未实现 {key} {str(told)[:40]}")
+    window = file.value(f"{kind}.attention.sliding_window", int, 0)
+    if 0 < window < file.value(f"{kind}.context_length", int):
+        file.refuse(f"{kind}.attention.sliding_window {window} is not implemented", f"尚未实现滑动窗口 {window}")
+
+
 def _biased(file: GGUF, kind: str) -> bool:
     """Whether a llama has biases; qwen2 always has them and its config does not say so."""
     return kind == "llama" and "blk.0.attn_q.bias" in file.tensors
 
 
-def _positive(file: GGUF, key: str, default: float | None) -> float:
+def _positive(file: GGUF, key: str, default: float | None, most: float) -> float:
     number = file.value(key, float, default)
-    if number <= 0:
+    if not 0 < number <= most:
         file.refuse(f"{key} is {number}", f"{key} 为 {number}")
     # A float32 of 1e-05 is 9.99999974e-06: the shortest decimal that gives the same float32 is what was meant.
     return float(str(np.float32(number)))
 
 
 def _rope(file: GGUF, kind: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"rope_type": "default", "rope_theta": _positive(file, f"{kind}.rope.freq_base", 10000.0)}
+    found: dict[str, Any] = {
+        "rope_type": "default",
+        "rope_theta": _positive(file, f"{kind}.rope.freq_base", 10000.0, 1e15),
+    }
     scaling = file.value(f"{kind}.rope.scaling.type", str, "none")
+    if scaling not in ("none", "linear", "yarn"):
+        file.refuse(f"{kind}.rope.scaling.type is '{scaling}'", f"{kind}.rope.scaling.type 为“{scaling}”")
     if scaling != "none":
-        found |= {"rope_type": scaling, "factor": _positive(file, f"{kind}.rope.scaling.factor", None)}
+        found |= {"rope_type": scaling, "factor": _positive(file, f"{kind}.rope.scaling.factor", None, 1e6)}
         if scaling == "yarn":
             length = file.value(f"{kind}.rope.scaling.original_context_length", int)
             found["original_max_position_embeddings"] = length
@@ -192,13 +219,11 @@ def _order(config: dict[str, Any], name: str, file: GGUF) -> Tensor | None:
     return interleave(heads, rows)
 
 
-def _weight(file: GGUF, source: str, order: Tensor | None, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    weight = torch.empty(file.tensors[source].shape, dtype=dtype, device=device)
+def _write(weight: Tensor, file: GGUF, source: str, order: Tensor | None) -> None:
     for first, rows in file.rows(source):
         # What is mapped from the file is read-only, which torch does not know; it is only copied from here.
-        part = torch.from_numpy(rows if rows.flags.writeable else rows.copy()).to(device=device)
+        part = torch.from_numpy(rows if rows.flags.writeable else rows.copy()).to(device=weight.device)
         if order is None:
-            weight[first : first + len(rows)] = part.to(dtype)
+            weight[first : first + len(rows)] = part
         else:
-            weight[order[first : first + len(rows)].to(device)] = part.to(dtype)
-    return weight
+            weight[order[first : first + len(rows)].to(weight.device)] = part.to(weight.dtype)

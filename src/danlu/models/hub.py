@@ -3,7 +3,7 @@
 What decides the computation is read; what is known not to is passed over; anything else is refused by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from danlu.core.errors import ConfigError, FolderError
@@ -11,10 +11,10 @@ from danlu.core.i18n import tr
 from danlu.models.families import DECODERS, Family
 from danlu.models.shape import DecoderConfig
 
-__all__ = ["read_config", "write_config"]
+__all__ = ["NEUTRAL", "check_size", "read_config", "refuse_unknown", "refused", "setting_map", "write_config"]
 
 # Names, ids, bookkeeping and defaults of generation: none of them is in a forward pass.
-_NEUTRAL = frozenset(
+NEUTRAL = frozenset(
     {
         "_attn_implementation_autoset", "_name_or_path", "_sliding_window_pattern", "architectures", "bos_token_id", "cache_implementation",
         "chunk_size_feed_forward", "diversity_penalty", "dtype", "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id", "id2label",
@@ -49,8 +49,8 @@ def read_config(config: Mapping[str, Any], where: str) -> DecoderConfig:
         if said.get(key) is None:
             raise FolderError(tr(f"{where}: {key} is missing", f"{where}:缺少 {key}"))
     for key in ("num_hidden_layers", "max_window_layers", "sliding_window_pattern", "_sliding_window_pattern"):
-        _check_number(said, key, where)
-    if not isinstance(said.get("layer_types") or [], list):
+        check_size(said, key, where)
+    if not isinstance(said.get("layer_types"), list | None):
         raise ConfigError(tr(f"{where}: layer_types is not a list", f"{where}:layer_types 不是列表"))
     values = {key: said[key] for key in (*_COMMON, *family.options) if said.get(key) is not None}
     values["family"] = model_type
@@ -65,10 +65,15 @@ def read_config(config: Mapping[str, Any], where: str) -> DecoderConfig:
 
 
 def _refuse_unknown(config: Mapping[str, Any], family: Family, where: str) -> None:
-    known = {*_NEUTRAL, *_COMMON, *_ROPE, *family.options, *family.assumed, *family.renamed.values()}
+    known = {*NEUTRAL, *_COMMON, *_ROPE, *family.options, *family.assumed, *family.renamed.values()}
     if family.experts:
         known |= {"num_experts", "num_local_experts"}
     allowed = {**_ONLY, "hidden_act": family.activation, "hidden_activation": family.activation}
+    refuse_unknown(config, known, allowed, where)
+
+
+def refuse_unknown(config: Mapping[str, Any], known: Collection[str], allowed: Mapping[str, Any], where: str) -> None:
+    """Raise FolderError naming a setting that asks for something and is neither known nor has its allowed value."""
     for key, value in config.items():
         if key in known or not value or (key in allowed and value == allowed[key]):
             continue  # what is absent, false, zero or empty asks for nothing
@@ -100,13 +105,13 @@ def _read_window(values: dict[str, Any], said: Mapping[str, Any], family: Family
 
 def _read_rope(values: dict[str, Any], said: Mapping[str, Any], family: Family, where: str) -> None:
     """Base and scaling, from `rope_parameters` (flat, or by layer type) or the older `rope_theta` and `rope_scaling`."""
-    given, older = _mapping(said, "rope_parameters", where), _mapping(said, "rope_scaling", where)
+    given, older = setting_map(said, "rope_parameters", where), setting_map(said, "rope_scaling", where)
     local: dict[str, Any] = {}
     if family.gemma and given.keys() & {"full_attention", "sliding_attention"}:
-        local, full = _mapping(given, "sliding_attention", where), _mapping(given, "full_attention", where)
+        local, full = setting_map(given, "sliding_attention", where), setting_map(given, "full_attention", where)
         given = {key: value for key, value in given.items() if key not in ("full_attention", "sliding_attention")}
         if given:
-            raise _refused(where, "rope_parameters", given)
+            raise refused(where, "rope_parameters", given)
         given = {**full, **older}
     else:
         given = dict(older or given)
@@ -115,18 +120,18 @@ def _read_rope(values: dict[str, Any], said: Mapping[str, Any], family: Family, 
         "type",
         "rope_theta",
     }:
-        raise _refused(where, "rope_parameters.sliding_attention", local)
+        raise refused(where, "rope_parameters.sliding_attention", local)
     if family.gemma:
         values["rope_local_base_freq"] = local.get("rope_theta", said["rope_local_base_freq"])
     values["rope_theta"] = given.pop("rope_theta", None) or said["rope_theta"] or family.assumed["rope_theta"]
     kind = given.pop("rope_type", None) or given.get("type", "default")
     given.pop("type", None)
     if given.pop("partial_rotary_factor", 1.0) not in (None, 1.0):
-        raise _refused(where, "partial_rotary_factor", said)
+        raise refused(where, "partial_rotary_factor", said)
     if kind == "default":
         return
     if kind not in ("linear", "dynamic", "yarn", "llama3"):
-        raise _refused(where, "rope_type", kind)
+        raise refused(where, "rope_type", kind)
     scaling = {key: value for key, value in given.items() if value is not None}
     if kind in ("yarn", "llama3"):
         scaling.setdefault("original_max_position_embeddings", said["max_position_embeddings"])
@@ -134,26 +139,28 @@ def _read_rope(values: dict[str, Any], said: Mapping[str, Any], family: Family, 
             scaling["original_max_position_embeddings"] = said["original_max_position_embeddings"]
     if kind == "yarn" and "factor" not in scaling:
         for settings, key in ((said, "max_position_embeddings"), (scaling, "original_max_position_embeddings")):
-            _check_number(settings, key, where)
+            check_size(settings, key, where)
         scaling["factor"] = said["max_position_embeddings"] / scaling["original_max_position_embeddings"]
     values["rope_scaling"] = {"rope_type": kind, **scaling}
 
 
-def _mapping(settings: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+def setting_map(settings: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    """A setting that is a mapping, empty where it is absent. Raises ConfigError for anything else."""
     value = settings.get(key) or {}
     if not isinstance(value, Mapping):
         raise ConfigError(tr(f"{where}: {key} is not a mapping: {value!r}", f"{where}:{key} 不是映射:{value!r}"))
     return dict(value)
 
 
-def _check_number(settings: Mapping[str, Any], key: str, where: str) -> None:
+def check_size(settings: Mapping[str, Any], key: str, where: str) -> None:
     """Positive whole numbers of a size that a model can have, for what is computed with before the shape checks it."""
     value = settings.get(key)
     if value is not None and not (isinstance(value, int) and 0 < value <= 2**31):
         raise ConfigError(tr(f"{where}: {key} is not a size: {value!r}", f"{where}:{key} 不是合理的大小:{value!r}"))
 
 
-def _refused(where: str, key: str, value: object) -> FolderError:
+def refused(where: str, key: str, value: object) -> FolderError:
+    """The error that names a setting with a value that is not implemented."""
     return FolderError(tr(f"{where}: {key} {value!r} is not implemented", f"{where}:尚未实现 {key} {value!r}"))
 
 

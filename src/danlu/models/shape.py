@@ -53,7 +53,7 @@ class DecoderConfig(Config):
         None, "full_attention or sliding_attention, by layer", "各层的注意力类型"
     )
     query_pre_attn_scalar: PositiveInt | None = doc(
-        None, "scores are divided by its root; default: head_dim", "分数除以其平方根;默认 head_dim", le=_LARGE
+        None, "scores are divided by its root; default: head_dim", "分数除以其平方根;默认 head_dim", le=_WIDE
     )
     rope_local_base_freq: PositiveFloat | None = doc(
         None, "rotary base of sliding layers; default 10000", "滑动窗口层的旋转基数;默认 10000", le=1e15

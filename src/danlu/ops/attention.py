@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["additive", "attention", "attention_weights", "cache_mask", "causal_mask", "packed_mask"]
+__all__ = ["additive", "attention", "attention_weights", "cache_mask", "causal_mask", "mutual_mask", "packed_mask"]
 
 # Keys up to which storing the weights is cheaper than the CPU kernel's backward pass in bf16 (bench/attention.py).
 _SHORT = 256
@@ -63,6 +63,16 @@ def packed_mask(segment_ids: Tensor, window: int | None = None) -> Tensor:
 
 
 # end lesson
+
+
+def mutual_mask(segment_ids: Tensor, reach: int | None = None) -> Tensor:
+    """Attention to both sides, as in encoders, that does not cross documents: `packed_mask` without its direction.
+
+    segment_ids: [B, T], 0 where padded. reach: at most this many tokens to either side (local attention), or all.
+    Returns bool [B, 1, T, T].
+    """
+    same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
+    return same if reach is None else same.triu(-reach).tril(reach)
 
 
 def causal_mask(length: int, window: int, device: torch.device) -> Tensor:

@@ -1,11 +1,11 @@
 """What pre-training and instruction tuning share: documents in, a trained model folder out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 from danlu.core.device import choose_device, choose_precision
 from danlu.core.errors import ConfigError
@@ -17,21 +17,36 @@ from danlu.data.pack import Document
 from danlu.generate.engine import Engine, Prompt
 from danlu.generate.params import SamplingParams
 from danlu.models import auto
-from danlu.models.base import LanguageModel
+from danlu.models.base import Batch, LanguageModel
 from danlu.tokenizer import Tokenizer
 from danlu.train.config import TrainConfig
 from danlu.train.hooks import Every, console
-from danlu.train.loop import Loop
-from danlu.train.objective import cross_entropy
+from danlu.train.loop import Loop, steps_of
+from danlu.train.objective import Objective, cross_entropy
 from danlu.train.session import train
 
-__all__ = ["Stage"]
+__all__ = ["Corpus", "Stage"]
 
 _SAMPLE = SamplingParams(max_tokens=64, temperature=0.8, seed=1)
 
 
+class Corpus(Protocol):
+    """Batches without end, and what is told of them; `PackedBatches` is one."""
+
+    documents: int
+    tokens_per_epoch: int
+    fill: float
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __len__(self) -> int: ...
+
+
 class Stage:
-    """A run that trains on documents by next-token prediction; `done` when the same run has ended before."""
+    """A run that trains on documents: by next-token prediction, or through `fit` by another objective.
+
+    `done` when the same run has ended before.
+    """
 
     def __init__(self, run: Run, config: TrainConfig) -> None:
         self.run, self.config = run, config
@@ -70,6 +85,30 @@ class Stage:
         `long`: what happens to documents longer than a row (see `danlu.data.pack.flatten`).
         """
         config = self.config
+        asked = [Engine(model, tokenizer).fitting(prompt or [tokenizer.eos_id]) for prompt in prompts]
+        batches = PackedBatches(
+            documents, config.seq_len, config.batch_size, seed=config.seed, long=long, pad_id=tokenizer.pad_id
+        )
+        valid = valid_batches(held_out, config.seq_len, config.batch_size, long=long, pad_id=tokenizer.pad_id)
+
+        def show() -> list[str]:
+            return [answer.text for answer in Engine(model, tokenizer).generate(asked, _SAMPLE)]
+
+        self.fit(model, batches, valid, cross_entropy, show if prompts else None)
+
+    def fit(
+        self,
+        model: LanguageModel,
+        batches: Corpus,
+        valid: Sequence[Batch],
+        objective: Objective,
+        show: Callable[[], list[str]] | None = None,
+    ) -> None:
+        """What every objective has alike: train on `batches`, validate on `valid`, tell what it is and what it took.
+
+        `show` gives texts to look at, ten times along the way; it need not put the model back into training.
+        """
+        config = self.config
         if config.seq_len > model.context:
             raise ConfigError(
                 tr(
@@ -78,16 +117,11 @@ class Stage:
                 ),
                 tr("lower it, or raise model.max_position_embeddings", "请调小它,或调大 model.max_position_embeddings"),
             )
-        asked = [Engine(model, tokenizer).fitting(prompt or [tokenizer.eos_id]) for prompt in prompts]
-        batches = PackedBatches(
-            documents, config.seq_len, config.batch_size, seed=config.seed, long=long, pad_id=tokenizer.pad_id
-        )
-        valid = valid_batches(held_out, config.seq_len, config.batch_size, long=long, pad_id=tokenizer.pad_id)
         parameters = auto.count_parameters(model)
         console.print(
             tr(
-                f"{parameters:,} parameters; {batches.tokens_per_epoch:,} tokens in {len(documents):,} documents, rows {batches.fill:.0%} full",
-                f"{parameters:,} 个参数;{len(documents):,} 篇文档共 {batches.tokens_per_epoch:,} 个 token,打包填充率 {batches.fill:.0%}",
+                f"{parameters:,} parameters; {batches.tokens_per_epoch:,} tokens in {batches.documents:,} documents, rows {batches.fill:.0%} full",
+                f"{parameters:,} 个参数;{batches.documents:,} 篇文档共 {batches.tokens_per_epoch:,} 个 token,打包填充率 {batches.fill:.0%}",
             )
         )
         self.run.measured |= {
@@ -97,14 +131,14 @@ class Stage:
         }
         self.targets = sum(int((batch["labels"] != -100).sum()) for batch in valid)
 
-        def show(loop: Loop) -> None:
-            answers = Engine(model, tokenizer).generate(asked, _SAMPLE)
-            model.train()
-            self.run.log(loop.state.step, {"samples": [answer.text for answer in answers]})
+        def look(loop: Loop) -> None:
+            if show is not None:
+                self.run.log(loop.state.step, {"samples": show()})
+                model.train()
 
-        steps = config.steps or 1
-        hooks = [Every(config.eval_every or max(1, steps // 10), show)] if prompts else []
-        train(self.run, model, batches, cross_entropy, config, valid=lambda: valid, hooks=hooks)
+        steps = steps_of(batches, config)
+        hooks = [Every(config.eval_every or max(1, steps // 10), look)] if show else []
+        train(self.run, model, batches, objective, config, valid=lambda: valid, hooks=hooks)
 
     def save(self, model: LanguageModel, tokenizer: Tokenizer, *, parent: ModelFolder | None, **sizes: int) -> Path:
         """Write the model folder. `characters` and `size` (bytes) of the held-out text give losses per unit of text."""

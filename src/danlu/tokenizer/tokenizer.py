@@ -55,12 +55,15 @@ class Tokenizer:
 
         tokens = _named_tokens(config)
         eos = self._id(tokens, "eos_token")
+        if eos is None:  # BERT's vocabularies close a text with [SEP]
+            eos = self._id(tokens, "sep_token")
         if eos is None:
             raise ConfigError(tr("the tokenizer has no eos_token", "分词器没有 eos_token"), _SEE_CONFIG)
         pad = self._id(tokens, "pad_token")
         self.eos_id: int = eos
         self.pad_id: int = eos if pad is None else pad
         self.bos_id: int | None = self._id(tokens, "bos_token")
+        self.mask_id: int | None = self._id(tokens, "mask_token")
         unknown = self._id(tokens, "unk_token")
         self._forbidden = self.special_ids - {unknown}
 
@@ -164,6 +167,18 @@ class Tokenizer:
         for ids in encoded:
             self._refuse_special(ids)
         return encoded
+
+    def encode_framed(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+        """Texts as an encoder reads them, with the tokens that the tokenizer puts around them: [CLS], [SEP].
+
+        An Encoding has `ids`, `offsets` (the characters [start, end) that each token spells) and `special_tokens_mask`.
+        """
+        for text in texts:
+            check_text(text)
+        found = self._literal.encode_batch(list(texts))
+        for one in found:
+            self._refuse_special([n for n, added in zip(one.ids, one.special_tokens_mask, strict=True) if not added])
+        return found
 
     def _plain(self, backend: tokenizers.Tokenizer, text: str) -> list[int]:
         ids = backend.encode(check_text(text), add_special_tokens=False).ids

@@ -1,6 +1,7 @@
 """Optimisers: Muon for the matrices inside the blocks, AdamW for the rest."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,6 +13,7 @@ from danlu.train.config import TrainConfig
 
 __all__ = ["Muon", "build_optimizers", "orthogonalise"]
 
+_LAYER = re.compile(r"\.layers?\.\d+\.")  # as in model.layers.0.mlp.up_proj.weight; BERT says encoder.layer.0
 # Quintic Newton-Schulz coefficients, chosen for a steep slope at zero (Jordan et al. 2024, Muon).
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
@@ -78,7 +80,9 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
     Every group keeps its peak rate in `initial_lr`; the schedule multiplies it.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    inner = [p for name, p in named if p.ndim == 2 and ".layers." in f".{name}"] if config.optimizer == "muon" else []
+    tables = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    inner = [p for name, p in named if p.ndim == 2 and _LAYER.search(f".{name}") and id(p) not in tables]
+    inner = inner if config.optimizer == "muon" else []
     taken = set(map(id, inner))
     rest = [p for _, p in named if id(p) not in taken]
     groups = [
