@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from bench._common import arguments, interleave, ratio, show, write
-from bench._smollm import LlamaCpp, forms, question
+from _common import arguments, interleave, ratio, show, write
+from _smollm import LlamaCpp, forms, question
 
 from danlu.generate.engine import Engine, EngineConfig
 from danlu.generate.params import SamplingParams

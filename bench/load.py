@@ -12,7 +12,6 @@ import argparse
 import gc
 import importlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -59,13 +58,13 @@ def load(who: str, path: Path) -> dict[str, float]:
     for parameter in model.parameters():
         parameter.sum()  # what is only mapped would not be counted otherwise
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"wall": wall, "cpu": cpu, "weights": weights, "peak": peak - before}
+    return {"wall": wall, "cpu": cpu, "weights": weights, "peak": _resident("VmHWM") - before}
 
 
-def _resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+def _resident(key: str = "VmRSS") -> int:
+    """Of this process alone; `getrusage` would begin with what the process that started it held."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(key))
 
 
 def apart(who: str, path: Path) -> dict[str, float]:

@@ -25,6 +25,10 @@ class LlamaCpp:
     def tokenize(self, text: str) -> list[int]:
         return self._ask("tokenize", content=text, add_special=False, parse_special=False)["tokens"]
 
+    def render(self, chat: list[dict[str, str]]) -> str:
+        """The text that its own Jinja makes of a chat, ready to be answered."""
+        return self._ask("apply-template", messages=chat)["prompt"]
+
     def greedy(self, ids: list[int], tokens: int) -> tuple[list[int], str]:
         """The ids, an end of turn included, and the text that follow `ids` when the best token is always taken."""
         # Its list of probabilities leaves out tokens that are not yet a whole character; `tokens` has them all.

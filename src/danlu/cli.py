@@ -43,6 +43,7 @@ _SPACED = {
     "tokenizer-train": "tokenizer train",
     "model-attention": "model attention",
     "model-probabilities": "model probabilities",
+    "engine-trace": "engine trace",
 }
 
 

@@ -204,6 +204,15 @@ def test_tensors_are_cast_some_rows_at_a_time(tmp_path: Path, monkeypatch: pytes
         assert torch.equal(cast["whole"], tensors["whole"])
 
 
+def test_int8_begins_where_kernels_can_read_it(tmp_path: Path):
+    """An odd number of bytes in front of each: some lie well in the file, most do not."""
+    tensors = {f"t{number}": torch.arange(101 + number).to(torch.int8) for number in range(40)}
+    folder = ModelFolder.save(tmp_path / "m", config=CONFIG, tensors=tensors, lineage=Lineage(verb="test"))
+    for name, tensor in folder.tensors():
+        assert tensor.data_ptr() % 16 == 0
+        assert torch.equal(tensor, tensors[name])
+
+
 def test_a_name_in_two_files_is_refused(tmp_path: Path):
     save(tmp_path / "m")
     (tmp_path / "m" / "danlu.json").unlink()

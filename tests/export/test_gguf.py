@@ -104,6 +104,8 @@ def test_the_template_says_the_same_without_its_marks(folder: Path, tmp_path: Pa
     assert after.render(chat) == before.render(chat)
     assert after.render(chat, add_generation_prompt=True) == before.render(chat, add_generation_prompt=True)
     assert after.stop_ids == before.stop_ids
+    with llama_cpp(tmp_path / "x.gguf", context=64) as theirs:
+        assert theirs.render(chat) == before.chat_text(chat, add_generation_prompt=True)
 
 
 def test_refuses_what_llama_cpp_cannot_run(tokenizer: Tokenizer, folder: Path, tmp_path: Path):

@@ -1,11 +1,18 @@
+import re
+
 import pytest
 import torch
 
-from danlu.core.errors import ConfigError, ContextError
-from danlu.generate.engine import Engine, EngineConfig, Step
+from danlu.core.errors import ConfigError, ContextError, DataError
+from danlu.core.folder import Lineage
+from danlu.generate.engine import Engine, EngineConfig
+from danlu.generate.guided import Guided
 from danlu.generate.params import SamplingParams
+from danlu.generate.scheduler import Step
+from danlu.models import auto
 from danlu.models.packed import PackedDecoder
 from tests.conftest import tiny_decoder
+from tests.models.test_adapters import lora
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 PROMPTS = ["春", "夏山来，秋水去", "冬云生。晨花", "暮风", "春月暗，夏花明，秋山来"]
@@ -294,3 +301,56 @@ def test_an_error_in_generate_leaves_nothing_behind(packable, tokenizer):
     engine.step()
     assert not engine.busy
     assert engine.scheduler.pool.held == 0
+
+
+@pytest.mark.parametrize("guesses", [0, 3])
+def test_guided_answers_keep_their_form_beside_free_ones(packable, tokenizer, guesses):
+    engine = Engine(packable, tokenizer, EngineConfig(guesses=guesses))
+    free = SamplingParams(temperature=1.0, seed=1, max_tokens=12)
+    formed = free.model_copy(update={"guided": Guided(regex="[春夏]{2}，[秋冬]{2}")})
+    chosen = free.model_copy(update={"guided": Guided(choice=("山来", "水去"))})
+    answers = engine.generate(["春", "春", "春"], [formed, free, chosen])
+    assert re.fullmatch("[春夏]{2}，[秋冬]{2}", answers[0].text)
+    assert answers[2].text in ("山来", "水去")
+    assert [answer.finish_reason for answer in answers[::2]] == ["stop", "stop"]
+    assert answers[1].ids == Engine(packable, tokenizer).generate(["春"], [free])[0].ids
+    assert "".join(engine.stream("春", formed)) == answers[0].text
+
+
+def test_a_constraint_that_leads_nowhere_is_an_error_of_that_request_alone(packable, tokenizer, monkeypatch):
+    engine = Engine(packable, tokenizer)
+    wish = SamplingParams(temperature=1.0, seed=1, max_tokens=12, guided=Guided(regex="春夏秋冬"))
+    number = engine.add("春", wish)
+    other = engine.add("春", GREEDY)
+    monkeypatch.setattr(
+        engine.scheduler.waiting[0].guide, "advance", lambda token: (_ for _ in ()).throw(DataError("no way on"))
+    )
+    done = {}
+    while engine.busy:
+        done |= {event.request: event.completion for event in engine.step() if event.completion}
+    assert (done[number].finish_reason, done[number].error.what) == ("error", "no way on")
+    assert done[other].error is None
+
+
+def test_each_request_has_its_own_adapter(tmp_path, tokenizer):
+    """Beside each other, with a prefix in common that must not be shared: as each alone with its own model."""
+    base = tmp_path / "model"
+    auto.save(
+        tiny_decoder(tokenizer.vocab_size, hidden_size=64),
+        base,
+        lineage=Lineage(verb="test"),
+        save_tokenizer=tokenizer.save,
+    )
+    for seed in (1, 2):
+        lora(base, tmp_path / f"lora{seed}", seed)
+    config = EngineConfig(adapters={name: tmp_path / name for name in ("lora1", "lora2")})
+    engine = Engine.open(base, config)
+    wishes = [GREEDY.model_copy(update={"adapter": name}) for name in ("lora1", None, "lora2", "lora1")]
+    prompt = "春夏秋冬" * 6
+    together = [answer.ids for answer in engine.generate([prompt] * 4, wishes)]
+    for wish, ids in zip(wishes, together, strict=True):
+        assert Engine.open(base, config).generate([prompt], wish)[0].ids == ids
+    assert together[0] == together[3]
+    assert len({tuple(ids) for ids in together}) == 3
+    with pytest.raises(ConfigError, match="lora1, lora2"):
+        engine.add("春", GREEDY.model_copy(update={"adapter": "lora3"}))

@@ -23,7 +23,7 @@ def test_what_is_printed_is_the_answer(folder: Path, capsys: pytest.CaptureFixtu
 def test_several_answers_differ_and_are_numbered(folder: Path, capsys: pytest.CaptureFixture[str]):
     ask(folder, "春山", n=3)
     out = capsys.readouterr().out
-    answers = Engine.open(folder).generate(["春山"] * 3, SAMPLING)
+    answers = Engine.open(folder).generate(["春山"], SAMPLING.model_copy(update={"n": 3}))
     assert len({answer.text for answer in answers}) == 3
     assert out == "".join(f"[{number}]\n{answer.text}\n\n" for number, answer in enumerate(answers, 1))
 

@@ -13,6 +13,7 @@ from danlu.models.anatomy import Look, dissect, examine
 from danlu.models.budget import (
     activation_bytes,
     adapter_size,
+    decoder_parameters,
     flops,
     inference,
     kv_bytes,
@@ -213,3 +214,9 @@ def test_generation_is_weights_and_cache():
     found = inference(told, "int8", 50, 3)
     assert found.total == weight_bytes(told, "int8") + 3 * kv_bytes(told.shape, 2, 50)
     assert inference(told, "fp32", 50, 3).cache == 2 * found.cache
+
+
+@pytest.mark.parametrize("name", ["llama", "llama tied", "mistral"])
+def test_parameters_counted_by_hand(name: str):
+    anatomy = dissect(config_of(name))
+    assert decoder_parameters(anatomy.shape) == anatomy.total

@@ -14,7 +14,14 @@ from safetensors.torch import save_file
 from danlu.core.errors import FolderError
 from danlu.core.folder import Stored
 from danlu.models import auto
-from danlu.models.loading import check_counts, check_dtypes, check_types, common_dtype, fill_tied, weightless
+from danlu.models.loading import (
+    check_counts,
+    check_dtypes,
+    check_types,
+    common_dtype,
+    fill_tied,
+    weightless,
+)
 from tests.conftest import tiny_decoder
 
 MEASURE = """

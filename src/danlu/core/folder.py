@@ -28,6 +28,7 @@ _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MANIFEST = "danlu.json"
 _SHARD_BYTES = 5_000_000_000
+_ALIGNED = 16  # what kernels for int8 ask of an address; a file promises 8 bytes only
 _MAPPED = 8 << 20  # bytes of a file that stay mapped while they are cast
 # What safetensors calls the dtypes that danlu reads -> torch's name
 _DTYPES = {
@@ -218,7 +219,7 @@ class ModelFolder:
     ) -> "Iterator[tuple[str, Tensor]]":
         """Name and tensor, one at a time; those of floating-point numbers in `dtype` (default: as stored).
 
-        On the CPU and as stored, a tensor is the memory-mapped file itself. Otherwise each is written into its final
+        On the CPU and as stored, a tensor is the memory-mapped file itself (int8 where it lies well). Otherwise each is written into its final
         place by parts, and what has been read of the file is unmapped, so that little more than the result is held.
         """
         for file in self.weight_files():
@@ -257,30 +258,45 @@ class _Caster:
     def __init__(self, file: Path, dtype: "torch.dtype | None", device: "torch.device | str") -> None:
         import torch
 
-        self._file, self._dtype, self._device = file, dtype, torch.device(device)
+        self._path, self._dtype, self._device = file, dtype, torch.device(device)
+        self._file: Any = None
+        self._read = 0
 
     def _target(self, stored: "Tensor") -> "torch.dtype":
         return self._dtype if self._dtype is not None and stored.is_floating_point() else stored.dtype
 
     def keeps(self, stored: "Tensor") -> bool:
         """Whether the tensor may stay the file's bytes as they are mapped."""
+        if stored.element_size() == 1 and stored.data_ptr() % _ALIGNED:
+            return False
         return self._device.type == "cpu" and self._target(stored) == stored.dtype
 
     def cast(self, name: str) -> "Tensor":
-        """Some rows at a time; each part is mapped anew, so that what was read does not stay resident."""
+        """Some rows at a time; now and then the file is mapped anew, so that what was read does not stay resident."""
         import torch
 
-        with _opened(self._file) as opened:
-            stored = opened.get_tensor(name)
-            shape, target = stored.shape, self._target(stored)
-            if stored.nbytes <= _MAPPED or not shape:
-                return stored.to(device=self._device, dtype=target)
-            rows = max(1, _MAPPED * shape[0] // stored.nbytes)
-        found = torch.empty(shape, dtype=target, device=self._device)
+        stored = self._mapped().get_tensor(name)
+        shape, size = stored.shape, stored.nbytes
+        found = torch.empty(shape, dtype=self._target(stored), device=self._device)
+        if size <= _MAPPED or not shape:
+            self._read += size
+            return found.copy_(stored)
+        del stored
+        rows = max(1, _MAPPED * shape[0] // size)
         for first in range(0, shape[0], rows):
-            with _opened(self._file) as opened:
-                found[first : first + rows] = opened.get_slice(name)[first : first + rows]
+            part = self._mapped().get_slice(name)[first : first + rows]
+            found[first : first + rows] = part
+            self._read += part.nbytes
+            del part
         return found
+
+    def _mapped(self) -> Any:
+        """The file, of which no more than `_MAPPED` bytes and one part have been read."""
+        from safetensors import safe_open
+
+        if self._file is None or self._read >= _MAPPED:
+            self._file, self._read = safe_open(self._path, framework="pt"), 0
+        return self._file
 
 
 def _is_listing(files: object) -> bool:

@@ -2,22 +2,25 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from danlu.core.errors import ConfigError, ContextError
+from danlu.core.errors import ConfigError, ContextError, DataError
 from danlu.core.i18n import tr
 from danlu.generate.choose import Chooser, Row
+from danlu.generate.guided import Guide, MaskWorker, PendingMask
 from danlu.generate.opening import EngineConfig, load_model, new_paged, page_count
 from danlu.generate.pages import PagePool
-from danlu.generate.params import Completion, Event, SamplingParams, TokenLogprob
-from danlu.generate.scheduler import Part, Plan, Request, Scheduler
+from danlu.generate.params import Completion, Event, FinishReason, SamplingParams, TokenLogprob
+from danlu.generate.scheduler import Part, Plan, Request, Scheduler, Step
+from danlu.generate.several import one_each, spread, the_best
 from danlu.generate.speculate import DraftModel, Guesser, Lookup
 from danlu.generate.stopping import Answer
+from danlu.models.adapters import Adapter, AdapterBank, read_adapter
 from danlu.models.base import LanguageModel
 from danlu.models.paged import PAGE, Span
 from danlu.models.seq2seq import EncoderDecoder
@@ -26,23 +29,6 @@ from danlu.tokenizer import Tokenizer
 __all__ = ["Engine", "EngineConfig", "Prompt", "Step"]
 
 Prompt = str | Sequence[dict[str, str]] | Sequence[int]  # text, chat messages, or ids
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step held, for whoever watches (`Engine.watch`)."""
-
-    number: int
-    seconds: float
-    parts: tuple[tuple[int, int, int, int], ...]  # request, start, tokens, guesses that were right
-    admitted: tuple[tuple[int, int], ...]  # request, tokens found in the cache
-    preempted: tuple[int, ...]
-    ended: tuple[int, ...]
-    waiting: int
-    running: int
-    pages_held: int
-    pages_remembered: int
-    pages: int
 
 
 class Engine:
@@ -63,6 +49,7 @@ class Engine:
         config: EngineConfig | None = None,
         *,
         draft: LanguageModel | None = None,
+        adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
         if isinstance(model, EncoderDecoder):
             raise ConfigError(
@@ -76,10 +63,12 @@ class Engine:
         self.watch: Callable[[Step], None] | None = None
         self.guessed = self.guessed_right = self.steps = 0
         self._draft = draft
+        self._bank = AdapterBank(model, adapters) if adapters else None
         self._lock = threading.Lock()
         self._cancelled: set[int] = set()
         self._next = 0
         self._choosers: list[Chooser] = []
+        self._worker: MaskWorker | None = None
         self._prepare()
 
     @classmethod
@@ -88,7 +77,8 @@ class Engine:
         config = config or EngineConfig()
         model = load_model(folder, config)
         draft = load_model(config.draft, config) if config.draft and config.guesses else None
-        return cls(model, Tokenizer.load(Path(folder)), config, draft=draft)
+        adapters = {name: read_adapter(path) for name, path in config.adapters.items()}
+        return cls(model, Tokenizer.load(Path(folder)), config, draft=draft, adapters=adapters)
 
     def sync(self, model: LanguageModel) -> None:
         """Generate with `model` from now on, without a copy; its weights may change between calls."""
@@ -122,16 +112,28 @@ class Engine:
         return [int(item) for item in prompt if isinstance(item, int)]
 
     def add(self, prompt: Prompt, params: SamplingParams | None = None) -> int:
-        """Queue a request; return its number. Raises ContextError when the prompt leaves no room for an answer."""
+        """Queue a request; return its number. Raises ContextError when the prompt leaves no room for an answer.
+
+        Raises ConfigError for settings that this model cannot follow.
+        """
         params = params or SamplingParams()
+        known = sorted(self._bank.adapters) if self._bank else []
+        if params.adapter is not None and params.adapter not in known:
+            raise ConfigError(
+                tr(f"there is no adapter '{params.adapter}'", f"没有名为“{params.adapter}”的适配器"),
+                tr(f"loaded: {', '.join(known) or '-'}", f"已加载:{'、'.join(known) or '-'}"),
+            )
         ids = self.fitting(prompt)
         row = Row.of(params, ids, self.tokenizer, self.vocab_size)
         answer = Answer(self.tokenizer.stream_decoder(), params.stop, row.stop_ids, params.min_tokens)
         limit = min(self.longest, len(ids) + params.max_tokens)
+        guide = Guide(params.guided, self.tokenizer) if params.guided else None
         with self._lock:
             number = self._next
             self._next += 1
-            self.scheduler.waiting.append(Request(number, row, answer, limit, time.perf_counter()))
+            self.scheduler.waiting.append(
+                Request(number, row, answer, limit, time.perf_counter(), params.adapter, guide)
+            )
         return number
 
     @property
@@ -179,7 +181,8 @@ class Engine:
         With `n`, each prompt has n answers, one after the other; with `best_of`, the n most likely of so many.
         """
         prompts = list(prompts)
-        wishes = [_several(own) for own in _spread(params, len(prompts))]
+        every = spread(params, len(prompts))
+        wishes = [one_each(own) for own in every]
         numbers = [[self.add(prompt, one) for one in wish] for prompt, wish in zip(prompts, wishes, strict=True)]
         done: dict[int, Completion] = {}
         try:
@@ -189,11 +192,10 @@ class Engine:
             for number in (number for group in numbers for number in group):
                 self.cancel(number)
             raise
-        every = _spread(params, len(prompts))
         return [
             answer
             for group, own in zip(numbers, every, strict=True)
-            for answer in _best([done[number] for number in group], own)
+            for answer in the_best([done[number] for number in group], own)
         ]
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[str]:
@@ -205,6 +207,8 @@ class Engine:
                     if event.request == number:
                         if event.text:
                             yield event.text
+                        if event.completion and event.completion.error:
+                            raise event.completion.error
                         if event.completion:
                             return
         finally:
@@ -222,8 +226,9 @@ class Engine:
         if not plan.parts:
             return []
         parts = self._guess(plan.parts)
+        masks = self._masks(parts)  # computed beside the forward pass
         logits = self._forward(parts)
-        events, right = self._choose(parts, logits)
+        events, right = self._choose(parts, logits, masks.result() if masks else None)
         for part in parts:
             self.scheduler.computed(part, right.get(part.request.number, 0))
         ended = [event.request for event in events if event.completion]
@@ -269,6 +274,17 @@ class Engine:
             for part in parts
         ]
 
+    def _masks(self, parts: list[Part]) -> PendingMask | None:
+        """Which tokens may come, at each place that `_forward` gives logits of; None when all may everywhere."""
+        asking = [part for part in parts if part.chooses]
+        if not any(part.request.guide for part in asking):
+            return None
+        if self._worker is None:
+            self._worker = MaskWorker(self.vocab_size, self.device)
+        return self._worker.start(
+            [part.request.guide for part in asking], [part.request.draft[: part.drafted] for part in asking]
+        )
+
     def _forward(self, parts: list[Part]) -> Tensor:
         """One pass over all parts, end to end. Logits [n, V] of each place a token is chosen from, guesses' included."""
         spans = [Span(part.start, part.count, part.request.pages) for part in parts]
@@ -280,11 +296,13 @@ class Engine:
             at += part.count
             if part.chooses:
                 wanted += range(at - part.drafted - 1, at)
+        if self._bank:
+            self._bank.select([(part.request.adapter, part.count) for part in parts])
         batch = {"input_ids": torch.tensor([ids], device=self.device), "position_ids": positions}
         hidden = self.model.hidden(batch, self._cache)[0, torch.tensor(wanted, dtype=torch.long, device=self.device)]
         return self.model.logits(hidden).float()
 
-    def _choose(self, parts: list[Part], logits: Tensor) -> tuple[list[Event], dict[int, int]]:
+    def _choose(self, parts: list[Part], logits: Tensor, allowed: Tensor | None) -> tuple[list[Event], dict[int, int]]:
         """The next token of each request, and further ones for as long as its guesses were right.
 
         Returns what came of it, and how many guesses of which request were right.
@@ -303,7 +321,7 @@ class Engine:
                 self._choosers.append(Chooser())
             rows = [part.request.row for part in going]
             where = torch.tensor([first[part.request.number] + place for part in going], device=logits.device)
-            chosen = self._choosers[place].choose(logits[where], rows)
+            chosen = self._choosers[place].choose(logits[where], rows, None if allowed is None else allowed[where])
             on = []
             for part, token, log in zip(going, chosen.tokens.tolist(), chosen.logprobs, strict=True):
                 request = part.request
@@ -328,19 +346,22 @@ class Engine:
             request.ids.append(token)
             if log is not None:
                 request.logprobs.append(log)
-        if step.reason is None:
+        reason, error = _guided(request.guide, token, step.reason)
+        if reason is None:
             return Event(request.number, step.text)
+        held = request.answer.finish() if step.reason is None else ""
         told = request.logprobs if request.row.params.logprobs is not None else None
         completion = Completion(
             request.answer.text,
             request.ids[request.row.prompt_tokens :],
             request.row.prompt_tokens,
-            step.reason,
+            reason,
             time.perf_counter() - request.began,
             told,
             None if told is None else sum(one.logprob for one in told),
+            error,
         )
-        return Event(request.number, step.text, completion)
+        return Event(request.number, step.text + held, completion)
 
     def _record(self, plan: Plan, parts: list[Part], right: dict[int, int], ended: list[int], seconds: float) -> Step:
         pool = self.scheduler.pool
@@ -361,34 +382,17 @@ class Engine:
         )
 
 
-def _several(params: SamplingParams) -> list[SamplingParams]:
-    """One wish for each answer."""
-    count = params.best_of or params.n
-    logprobs = 0 if params.logprobs is None and params.best_of else params.logprobs
-    one = params.model_copy(update={"n": 1, "best_of": None, "logprobs": logprobs})
-    if params.seed is None or count == 1:
-        return [one] * count
-    return [one.model_copy(update={"seed": params.seed * 1_000_003 + at}) for at in range(count)]
-
-
-def _best(answers: list[Completion], params: SamplingParams) -> list[Completion]:
-    """The n most likely, the likeliest first; without `best_of`, all."""
-    if params.best_of is None:
-        return answers
-    ranked = sorted(answers, key=lambda answer: -(answer.cumulative_logprob or 0.0))[: params.n]
-    if params.logprobs is None:
-        ranked = [replace(answer, logprobs=None) for answer in ranked]
-    return ranked
-
-
-def _spread(params: SamplingParams | Sequence[SamplingParams] | None, number: int) -> list[SamplingParams]:
-    if params is None or isinstance(params, SamplingParams):
-        base = params or SamplingParams()
-        if base.seed is None:
-            return [base] * number
-        return [base.model_copy(update={"seed": base.seed + i}) for i in range(number)]
-    if len(params) != number:
-        raise ConfigError(
-            tr(f"{number} prompts but {len(params)} settings", f"{number} 个提示词却有 {len(params)} 组设置")
-        )
-    return list(params)
+def _guided(
+    guide: Guide | None, token: int, reason: FinishReason | None
+) -> tuple[FinishReason | None, DataError | None]:
+    """Tell the guide what was said. Why the answer ends now, if it does, and what went wrong."""
+    if guide is None:
+        return reason, None
+    try:
+        if guide.error is None:
+            guide.advance(token)
+    except DataError as error:
+        return "error", error
+    if guide.error:
+        return "error", guide.error
+    return ("stop" if guide.finished else reason), None

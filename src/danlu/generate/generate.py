@@ -73,8 +73,9 @@ def run(config: Config) -> None:
     if method:
         answers = search.answers(engine, prompt, config.sampling, config.n)
         _show_all(answers) if len(answers) > 1 else _show([answers[0].text])
-    elif config.n > 1:
-        _show_all(engine.generate([prompt] * config.n, config.sampling))
+    elif max(config.n, config.sampling.n) > 1 or config.sampling.best_of:
+        several = config.sampling.model_copy(update={"n": max(config.n, config.sampling.n)})
+        _show_all(engine.generate([prompt], several))
     else:
         _show(engine.stream(prompt, config.sampling))
 
@@ -104,6 +105,8 @@ def _show(pieces: Iterable[str]) -> None:
 def _show_all(answers: Sequence[Completion]) -> None:
     for number, answer in enumerate(answers, 1):
         print(f"[{number}]\n{answer.text}\n")
+        if answer.error:
+            raise answer.error
 
 
 def _read_stdin() -> str:

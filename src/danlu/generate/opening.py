@@ -54,6 +54,9 @@ class EngineConfig(Config):
         "small model that guesses; default: look the words up in the text",
         "用于预猜的小模型;默认在已有文本中查找",
     )
+    adapters: dict[str, Path] = doc(
+        {}, "LoRA folders by name, for requests that ask for one", "按名称加载的 LoRA 文件夹,供请求选用"
+    )
     device: str = doc("auto", "cpu, cuda, cuda:1, mps", "设备:cpu、cuda、cuda:1、mps")
     dtype: str = doc(
         "auto",

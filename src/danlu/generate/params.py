@@ -16,12 +16,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from danlu.core.config import Config, doc
-from danlu.core.errors import ConfigError
+from danlu.core.errors import ConfigError, DataError
 from danlu.core.i18n import tr
+from danlu.generate.guided import Guided
 
 __all__ = ["Completion", "Event", "FinishReason", "SamplingParams", "TokenLogprob"]
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "error"]
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -70,6 +71,8 @@ class SamplingParams(Config):
     logprobs: NonNegativeInt | None = doc(
         None, "tell each token's log-probability and so many alternatives", "给出每个 token 的对数概率与这么多个备选"
     )
+    adapter: str | None = doc(None, "name of a loaded LoRA adapter to use", "所用 LoRA 适配器的名称")
+    guided: Guided | None = doc(None, "what an answer must look like", "回答必须符合的形式")
     seed: int | None = doc(None, "the same seed gives the same text", "同一种子得到同样的文本")
 
     @field_validator("logit_bias", mode="before")
@@ -141,6 +144,7 @@ class Completion:
     seconds: float = 0.0
     logprobs: list[TokenLogprob] | None = None
     cumulative_logprob: float | None = None
+    error: DataError | None = None  # why it could not go on, with finish_reason "error"
 
 
 @dataclass

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from danlu.generate.choose import Row
+from danlu.generate.guided import Guide
 from danlu.generate.pages import PagePool, page_keys
 from danlu.generate.params import TokenLogprob
 from danlu.generate.stopping import Answer
 from danlu.models.paged import PAGE
 
-__all__ = ["Part", "Plan", "Request", "Scheduler"]
+__all__ = ["Part", "Plan", "Request", "Scheduler", "Step"]
 
 
 @dataclass(eq=False)
@@ -23,6 +24,7 @@ class Request:
     limit: int  # of the length, prompt included
     began: float
     adapter: str | None = None
+    guide: Guide | None = None
     pages: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)  # of its full pages
     computed: int = 0
@@ -67,6 +69,23 @@ class Plan(NamedTuple):
     preempted: list[Request]
 
 
+@dataclass(frozen=True)
+class Step:
+    """What one step held, for whoever watches (`Engine.watch`)."""
+
+    number: int
+    seconds: float
+    parts: tuple[tuple[int, int, int, int], ...]  # request, start, tokens, guesses that were right
+    admitted: tuple[tuple[int, int], ...]  # request, tokens found in the cache
+    preempted: tuple[int, ...]
+    ended: tuple[int, ...]
+    waiting: int
+    running: int
+    pages_held: int
+    pages_remembered: int
+    pages: int
+
+
 # lesson: scheduler
 class Scheduler:
     """Two queues and a pool of pages.
@@ -102,7 +121,11 @@ class Scheduler:
         reading.sort(key=lambda request: request.left)  # what short ones leave of their share, longer ones get
         for place, request in enumerate(reading):
             count = min(request.left, max(1, budget // (len(reading) - place)))
-            if request not in plan.preempted and count <= budget and self._extend(request, count, plan, patient=bool(plan.parts)):
+            if (
+                request not in plan.preempted
+                and count <= budget
+                and self._extend(request, count, plan, patient=bool(plan.parts))
+            ):
                 plan.parts.append(Part(request, request.computed, count))
                 budget -= count
         plan.parts[:] = [part for part in plan.parts if part.request not in plan.preempted]

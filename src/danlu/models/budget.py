@@ -18,6 +18,7 @@ __all__ = [
     "Training",
     "activation_bytes",
     "adapter_size",
+    "decoder_parameters",
     "flops",
     "inference",
     "kv_bytes",
@@ -78,6 +79,23 @@ class Flops(NamedTuple):
         return 3 * self.forward
 
 
+# lesson: parameters
+def decoder_parameters(shape: Shape) -> int:
+    """Parameters of a dense decoder like Llama, counted by hand: no biases, RMSNorm, a gated MLP.
+
+    `dissect` counts every family, by walking through its modules; here is the sum behind the number.
+    """
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    attention = 2 * shape.hidden * queries + 2 * shape.hidden * keys  # q and o, k and v
+    mlp = 3 * shape.hidden * shape.inner  # gate, up, down
+    layer = attention + mlp + 2 * shape.hidden  # and two norms
+    embeddings = (1 if shape.tied else 2) * shape.vocabulary * shape.hidden
+    return embeddings + shape.layers * layer + shape.hidden  # and the last norm
+
+
+# end lesson
+
+
 def weight_bytes(anatomy: Anatomy, stored: Stored) -> int:
     """All weights. int8 and int4 are of the matrices in the layers, one float32 scale a row or one float16 scale for
     32 weights; embeddings, norms and the output matrix then stay in two bytes."""
@@ -89,6 +107,7 @@ def weight_bytes(anatomy: Anatomy, stored: Stored) -> int:
     return rest + anatomy.in_layers // 2 + 2 * (anatomy.in_layers // _GROUP)
 
 
+# lesson: kv-bytes
 def kv_bytes(shape: Shape, size: int, length: int = 1, *, windowed: bool = False) -> int:
     """Keys and values of one sequence: 2 · attentions · kv_heads · head_dim · bytes, for each of `length` tokens.
 
@@ -105,6 +124,9 @@ def inference(anatomy: Anatomy, stored: Stored, context: int, batch: int) -> Inf
     source = 2 if anatomy.shape.encoder_decoder else 1
     cache = batch * source * kv_bytes(anatomy.shape, _FLOAT.get(stored, 2), context)
     return Inference(weight_bytes(anatomy, stored), cache)
+
+
+# end lesson
 
 
 # lesson: activation-bytes
@@ -154,6 +176,7 @@ def adapter_size(anatomy: Anatomy, rank: int) -> int:
     return sum(rank * (matrix.out + matrix.inner) for matrix in anatomy.inside)
 
 
+# lesson: training-bytes
 def training(
     anatomy: Anatomy, method: Method, precision: Literal["fp32", "bf16"], tokens: int, rank: int = 16
 ) -> Training:
@@ -180,6 +203,10 @@ def training(
     return Training(frozen + 4 * adapters, copied * adapters, 4 * adapters, state, activations)
 
 
+# end lesson
+
+
+# lesson: flops
 def flops(anatomy: Anatomy, length: int, *, full: bool = False) -> Flops:
     """Operations a token in a text of `length`, averaged over its tokens.
 
@@ -200,3 +227,6 @@ def _mean_seen(look: Look, length: int) -> float:
     if not look.causal:
         return window
     return window - window * (window - 1) / 2 / length  # the first `window` tokens see 1, 2, ..., window
+
+
+# end lesson

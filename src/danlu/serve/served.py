@@ -13,7 +13,6 @@ from danlu.core.gguf import is_gguf
 from danlu.core.i18n import tr
 from danlu.generate.engine import Engine, EngineConfig
 from danlu.generate.params import SamplingParams
-from danlu.models.auto import count_parameters
 
 __all__ = ["Served", "name_of", "names_of"]
 
@@ -71,7 +70,7 @@ class Served:
         """An entry of /v1/models; what OpenAI does not tell is under `danlu`."""
         own = {
             "context": self.engine.model.context,
-            "parameters": count_parameters(self.engine.model),
+            "parameters": self.engine.model.parameter_count,
             "chat": self.engine.tokenizer.has_chat,
             "tuned": self.tuned,
             "poet": self.poet,
