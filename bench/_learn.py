@@ -1,7 +1,5 @@
 """Small decoders that learn the Python standard library's source, byte by byte, and are asked about other files of it."""
 
-from collections.abc import Sequence
-
 import torch
 from _small import Watch
 from positions import rows, source
@@ -12,21 +10,23 @@ from danlu.data.pack import Document
 from danlu.models.base import LanguageModel
 from danlu.ops.loss import linear_cross_entropy
 from danlu.train.config import TrainConfig
-from danlu.train.loop import Hook, fit
-from danlu.train.objective import cross_entropy
+from danlu.train.loop import fit
+from danlu.train.objective import Objective, cross_entropy
 
 __all__ = ["LENGTH", "ROWS", "held_out", "learn", "loss"]
 
 LENGTH, ROWS = 64, 16
 
 
-def learn(model: LanguageModel, steps: int, seed: int = 0, hooks: Sequence[Hook] = (), **wish: object) -> list[float]:
-    """Train by AdamW on rows of LENGTH bytes, the same for every model; return the loss of each step."""
+def learn(
+    model: LanguageModel, steps: int, seed: int = 0, objective: Objective = cross_entropy, **wish: object
+) -> list[float]:
+    """Train on rows of LENGTH bytes, the same for every model; return the loss of each step. `wish`: of TrainConfig."""
     documents = [Document(row) for row in rows(source()[0], steps * ROWS, LENGTH, seed).tolist()]
-    still = {"batch_size": ROWS, "seq_len": LENGTH, "precision": "fp32", "device": "cpu", "optimizer": "adamw"}
-    settings = TrainConfig.parse({**still, "lr": 3e-3, "steps": steps, **wish}, "bench")
+    still = {"batch_size": ROWS, "seq_len": LENGTH, "precision": "fp32", "device": "cpu"}
+    settings = TrainConfig.parse({**still, "steps": steps, **wish}, "bench")
     watch = Watch()
-    fit(model, PackedBatches(documents, LENGTH, ROWS, seed=seed), cross_entropy, settings, hooks=[watch, *hooks])
+    fit(model, PackedBatches(documents, LENGTH, ROWS, seed=seed), objective, settings, hooks=[watch])
     model.eval()
     return watch.losses
 

@@ -32,7 +32,7 @@ class Verses(NamedTuple):
 
 
 def verses(number: int = 20_000) -> Verses:
-    """At most so many quatrains (fetched once, 60 MB), each with its title before it: "《春晓》\\n春眠不觉晓，……"."""
+    """At most so many quatrains (fetched once), each with its title before it: "《春晓》\\n春眠不觉晓，……"."""
     poems = [poem for poem in read_quatrains(asset_path("chinese-poetry")) if len(poem.lines[0]) == 5]
     random.Random(0).shuffle(poems)
     held_titles = {poem.title for poem in poems[:HELD_OUT]}

@@ -2,7 +2,7 @@
 
 把诗人与更差的诗人对比，或与自己写过的内容对比：对比解码与对比搜索。
 
-Both learn the same five-character quatrains (fetched once, 60 MB), the worse one with a fraction of the weights and
+Both learn the same five-character quatrains (fetched once), the worse one with a fraction of the weights and
 of the steps. All ways write to the same titles, which neither has met; poems of people stand beside theirs.
 """
 
@@ -42,9 +42,7 @@ def ways(expert: Decoder, amateur: Decoder, read: Verses) -> dict[str, Callable[
 
         def write_all(prompts: list[str]) -> list[str]:
             ids = [tokenizer.encode(prompt) for prompt in prompts]
-            return [
-                contrastive_search(expert, tokenizer, own, limits, penalty_alpha=penalty_alpha).text for own in ids
-            ]
+            return [contrastive_search(expert, tokenizer, own, limits, penalty_alpha=penalty_alpha).text for own in ids]
 
         return write_all
 
@@ -77,13 +75,17 @@ def main() -> None:
     ]
     show(("way", *FIGURES, prompts[0].strip()), rows)
     people = judged(amateur, poems.tokenizer, prompts, texts["people"])["surprise"]
-    print(f"\nsurprise of people's poems: the expert's {told['people']['surprise']:.2f}, the amateur's {people:.2f}\n")
+    sizes = {
+        name: sum(p.numel() for p in model.parameters()) for name, model in (("expert", expert), ("amateur", amateur))
+    }
+    print(f"\nparameters: {sizes}")
+    print(f"surprise of people's poems: the expert's {told['people']['surprise']:.2f}, the amateur's {people:.2f}\n")
     raw: Raw = {way: [told[way]["repeated"]] for way in ("greedy", "contrastive decoding, alpha 0.1", "contrastive search, 0.6")}  # fmt: skip
     ratios = {
         "repetition_decoding_vs_greedy": ratio(raw, "contrastive decoding, alpha 0.1", "greedy"),
         "repetition_search_vs_greedy": ratio(raw, "contrastive search, 0.6", "greedy"),
     }
-    write(read.json, WORK, ratios, raw, figures=told, amateur_on_people=people, texts=texts)
+    write(read.json, WORK, ratios, raw, figures=told, parameters=sizes, amateur_on_people=people, texts=texts)
 
 
 if __name__ == "__main__":

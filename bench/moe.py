@@ -8,22 +8,30 @@ meets as many weights as in a dense MLP of width 128, while the model holds as m
 """
 
 import time
-from statistics import mean
 
 import torch
 from _common import Raw, arguments, ratio, show, write
 from _learn import held_out, learn, loss
 from _small import BYTES, decoder
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
+from danlu.models.base import Batch
 from danlu.models.decoder import Decoder
 from danlu.models.moe import MixtralExpert, Router, Routing, SparseMoE, expert_load, load_balancing_loss, record_routing
+from danlu.train.objective import Loss, Objective, cross_entropy
 
 WORK = "training steps of a small decoder, sparse and dense / 小模型的训练步：稀疏与稠密"
 EXPERTS, CHOSEN, INNER = 8, 2, 64
 IDLE = 0.01  # an expert that gets less than this share of its layer's assignments does nothing
-COEFFICIENTS = {"no balance": 0.0, "coefficient 0.001": 0.001, "coefficient 0.01": 0.01, "coefficient 0.1": 0.1}
+# The weight of the balancing loss, and whether it is taken of all layers together or of each.
+SPARSE = {
+    "no balance": (0.0, False),
+    "0.01, layers together": (0.01, False),
+    "0.1, layers together": (0.1, False),
+    "0.01, each layer": (0.01, True),
+    "0.1, each layer": (0.1, True),
+}
 DENSE = {"dense, width 128": CHOSEN * INNER, "dense, width 512": EXPERTS * INNER}
 
 
@@ -55,22 +63,39 @@ def load(model: Decoder, ids: Tensor) -> Tensor:
     return expert_load(routings)
 
 
+def each_layer(coefficient: float) -> Objective:
+    """Next-token prediction, and the mean over layers of each layer's own balancing loss."""
+
+    def objective(model: nn.Module, batch: Batch) -> Loss:
+        with record_routing(model) as routings:
+            text = cross_entropy(model, batch)
+        counted = batch["segment_ids"] != 0
+        balance = torch.stack([load_balancing_loss([one], counted) for one in routings]).mean()
+        return Loss(text.total + coefficient * balance * text.count, text.count, {})
+
+    return objective
+
+
 def taught(steps: int, seed: int, *, quick: bool) -> tuple[dict[str, dict[str, float]], Raw]:
     """What became of each model, and the processor seconds of its training."""
-    makers = {name: lambda c=c: sparse(c, seed) for name, c in COEFFICIENTS.items()}
+    makers = {name: lambda c=c, own=own: sparse(0.0 if own else c, seed) for name, (c, own) in SPARSE.items()}
     makers |= {name: lambda w=w: decoder(BYTES, seed, intermediate_size=w) for name, w in DENSE.items()}
     asked, found, raw = held_out(), {}, {}
-    for name in ("no balance", "coefficient 0.01") if quick else makers:
+    for name in ("no balance", "0.1, layers together") if quick else makers:
         model = makers[name]()
         start = time.process_time()
-        losses = learn(model, steps, seed)
+        coefficient, own = SPARSE.get(name, (0.0, False))
+        learn(model, steps, seed, each_layer(coefficient) if own else cross_entropy)
         raw[name] = [time.process_time() - start]
         every, active = parameters(model)
-        found[name] = {"parameters": every, "active": active, "trained": mean(losses[-20:])}
-        found[name]["held_out"] = loss(model, asked)
-        if name in COEFFICIENTS:
+        found[name] = {"parameters": every, "active": active, "held_out": loss(model, asked)}
+        if name in SPARSE:
             shares = load(model, asked)
-            found[name] |= {"largest": float(shares.max()), "idle": int((shares < IDLE).sum())}
+            found[name] |= {
+                "together": float(shares.mean(0).max()),
+                "largest": float(shares.max()),
+                "idle": int((shares < IDLE).sum()),
+            }
             found[name]["shares"] = shares.sort(-1, descending=True).values.tolist()  # type: ignore[assignment]
     return found, raw
 
@@ -106,21 +131,19 @@ def alone() -> dict[str, float]:
 
 def main() -> None:
     parser = arguments(__doc__, repeats=1)
-    parser.add_argument("--steps", type=int, default=300, help="training steps of each model / 每个模型的训练步数")
+    parser.add_argument("--steps", type=int, default=400, help="training steps of each model / 每个模型的训练步数")
     parser.add_argument("--quick", action="store_true", help="two of the mixtures only / 只训练其中两个混合专家模型")
     read = parser.parse_args()
     found, raw = taught(read.steps, seed=0, quick=read.quick)
-    told = ("parameters", "active", "trained", "held_out", "largest", "idle")
-    head = (
-        "MLP",
-        "parameters",
-        "met by a byte",
-        "training loss",
-        "held-out loss",
-        "largest share",
-        "idle experts",
-        "s",
-    )
+    told = {
+        "parameters": "parameters",
+        "active": "met by a byte",
+        "held_out": "held-out loss",
+        "together": "largest share of both layers",
+        "largest": "of one layer",
+        "idle": "idle experts",
+    }
+    head = ("MLP", *told.values(), "s")
     show(head, [(name, *(one.get(key, "") for key in told), raw[name][0]) for name, one in found.items()])
     print("\nshares of the experts of each layer, in %, most visited first:")
     for name, one in found.items():
@@ -130,8 +153,9 @@ def main() -> None:
     print("\ngradient of the router:", "; ".join(f"{name} {value:.3g}" for name, value in gradients.items()))
     print("largest difference:", ", ".join(f"{name} {value:.1e}" for name, value in differ.items()), "\n")
     wide = "dense, width 512"
-    ratios = {} if read.quick else {"experts_vs_dense_512": ratio(raw, "coefficient 0.01", wide)}
-    write(read.json, WORK, ratios, raw, models=found, router_gradient=gradients, difference=differ)
+    evened = found["no balance"]["largest"] / found["0.1, layers together"]["largest"]
+    ratios = {} if read.quick else {"experts_vs_dense_512": ratio(raw, "0.1, each layer", wide)}
+    write(read.json, WORK, ratios, raw, models=found, router_gradient=gradients, difference=differ, evened=evened)
 
 
 if __name__ == "__main__":

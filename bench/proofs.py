@@ -13,6 +13,9 @@ import io
 import time
 from collections.abc import Callable
 
+import _proofs_families
+import _proofs_generate
+import _proofs_models
 import _proofs_stages
 import _proofs_text
 import _proofs_train
@@ -20,8 +23,11 @@ from _common import arguments, show, write
 
 PROOFS: dict[str, Callable[[], dict[str, float]]] = {
     **_proofs_train.PROOFS,
+    **_proofs_models.PROOFS,
+    **_proofs_families.PROOFS,
     **_proofs_text.PROOFS,
     **_proofs_stages.PROOFS,
+    **_proofs_generate.PROOFS,
 }
 WORK = "danlu beside independent references / danlu 与独立参照实现的对比"
 

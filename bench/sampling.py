@@ -3,7 +3,7 @@
 选择下一个词元的各种方法：对八个概率各做了什么，又让一位小诗人写出什么样的诗。
 
 With --picture FILE.svg the eight probabilities are drawn and nothing else is done. The poet learns five-character
-quatrains (fetched once, 60 MB) and writes to titles that it has not met; poems of people stand beside its own.
+quatrains (fetched once) and writes to titles that it has not met; poems of people stand beside its own.
 """
 
 import tempfile
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import arguments, interleave, ratio, show, write
+from _common import Raw, arguments, interleave, ratio, show, write
 from _poet import FIGURES, Verses, judged, train_poet, verses
 from torch import Tensor
 
@@ -119,6 +119,19 @@ def written(model: Decoder, read: Verses, prompts: list[str]) -> dict[str, list[
     return found
 
 
+def timed(engine: Engine, prompt: str, number: int = 8) -> Raw:
+    """Seconds of so many answers to one prompt, computed together and one by one."""
+
+    def together() -> None:
+        engine.generate([prompt], SamplingParams(max_tokens=MOST, n=number, seed=0))
+
+    def one_by_one() -> None:
+        for seed in range(number):
+            engine.generate([prompt], SamplingParams(max_tokens=MOST, seed=seed))
+
+    return interleave({"together": together, "one by one": one_by_one}, 3)
+
+
 def main() -> None:
     parser = arguments(__doc__, repeats=1)
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the distributions only / 只画分布图")
@@ -142,18 +155,9 @@ def main() -> None:
     )  # fmt: skip
     differ = the_documents_call(poet, poems, prompts[0])
     print(f"\ndifferent answers of 8, transformers: {differ}\n")
-    engine, wish = Engine(poet, poems.tokenizer), SamplingParams(max_tokens=MOST, n=8, seed=0)
-    runs = {
-        "together": lambda: _none(engine.generate(prompts[:1], wish)),
-        "one by one": lambda: [_none(engine.generate(prompts[:1], wish.model_copy(update={"n": 1}))) for _ in range(8)][0],
-    }  # fmt: skip
-    raw = interleave(runs, max(3, read.repeats))
+    raw = timed(Engine(poet, poems.tokenizer), prompts[0])
     ratios = {"eight_together_vs_one_by_one": ratio(raw, "together", "one by one")}
     write(read.json, WORK, ratios, raw, shapes=shapes, figures=told, document=differ, texts=texts)
-
-
-def _none(_: object) -> None:
-    """What was measured is the time."""
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from torch import nn
 from danlu.core.errors import ConfigError
 from danlu.data.batches import PackedBatches
 from danlu.data.pack import Document
+from danlu.generate.params import SamplingParams
 from danlu.models.quantised import Int8Linear, is_quantisable
 from danlu.models.surgery import replace
 from danlu.tokenizer import Tokenizer
@@ -81,3 +82,18 @@ def test_a_prompt_cut_off_by_characters_takes_the_answer_with_it(tokenizer: Toke
     assert tokenizer.decode(ids)[len(text) :] == ""
     assert tokenizer.decode(ids[len(prompt) :]) == answer
     assert len(text) - len(tokenizer.decode(prompt)) == 34  # the letters of three marks
+
+
+def test_a_temperature_without_do_sample_is_not_used(gpt2: nn.Module):
+    def different(**more: bool) -> int:
+        torch.manual_seed(0)
+        wish = {"max_length": 12, "num_return_sequences": 1, "temperature": 0.7, "pad_token_id": 0, **more}
+        return len({tuple(gpt2.generate(torch.tensor([[5, 6]]), **wish)[0].tolist()) for _ in range(8)})
+
+    assert (different(), different(do_sample=True)) == (1, 8)
+
+
+def test_danlu_refuses_several_answers_without_a_temperature():
+    with pytest.raises(ConfigError, match="all the same"):
+        SamplingParams.parse({"temperature": 0, "n": 8}, "here")
+    assert SamplingParams(temperature=0.7, n=8).n == 8

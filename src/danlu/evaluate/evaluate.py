@@ -82,7 +82,7 @@ def _losses(config: Config, engine: Engine) -> dict[str, Any]:
     """Mean -log p in nats a token and its exponential, bits per byte and nats per character of plain text; loss of
     chat answers."""
     found: dict[str, Any] = {}
-    precision = str(next(engine.model.parameters()).dtype).removeprefix("torch.")
+    precision = engine.model.dtype_name
     seq_len = min(engine.model.context, 512)
     rows = load_split(config.data, "valid")
     texts = [row["text"] for row in rows if "text" in row]

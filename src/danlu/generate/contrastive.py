@@ -18,7 +18,7 @@ from danlu.models.base import LanguageModel
 from danlu.ops.sampling import contrast
 from danlu.tokenizer import Tokenizer
 
-__all__ = ["check_alike", "contrastive_decoding", "contrastive_search"]
+__all__ = ["check_alike", "contrastive_decoding", "contrastive_scores", "contrastive_search"]
 
 _ENDING = ("max_tokens", "min_tokens", "stop", "stop_token_ids", "ignore_eos", "bad_words")
 
@@ -130,13 +130,26 @@ def contrastive_search(
         found = _candidates(logits, writer.row, top_k)
         hidden = step.feed([[token] for token in found.ids])[:, 0]
         new = normalize(hidden.float(), dim=-1)
-        alike = (new @ before.T).amax(-1)
-        best = int(((1 - penalty_alpha) * found.probabilities - penalty_alpha * alike).argmax())
+        best = int(contrastive_scores(found.probabilities, new, before, penalty_alpha).argmax())
         if not writer.push(found.ids[best]):
             assert writer.completion is not None
             return writer.completion
         step.keep([best] * top_k, since=step.length - 1)  # the others differ in their last token only
         before, logits = torch.cat([before, new[best : best + 1]]), model.logits(hidden[best]).float()
+
+
+# lesson: contrastive-scores
+def contrastive_scores(probabilities: Tensor, new: Tensor, before: Tensor, penalty_alpha: float) -> Tensor:
+    """What contrastive search thinks of K candidates: likely, and unlike all that was said (Su et al. 2022, eq. 5). -> [K].
+
+    probabilities: [K]; new, before: last hidden states after each candidate, [K, D], and of the tokens so far, [T, D],
+    each of length 1.
+    """
+    alike = (new @ before.T).amax(-1)
+    return (1 - penalty_alpha) * probabilities - penalty_alpha * alike
+
+
+# end lesson
 
 
 def _candidates(logits: Tensor, row: Row, top_k: int) -> _Candidates:

@@ -1,21 +1,25 @@
 """How an engine runs: its settings, the model in the asked precision, and the size of its cache."""
 
+from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
+from rich.console import Console
 
 from danlu.core.config import Config, Input, doc
 from danlu.core.device import choose_device, choose_precision, memory_free
 from danlu.core.errors import ConfigError
 from danlu.core.folder import ModelFolder
-from danlu.core.gguf import is_gguf
+from danlu.core.gguf import GGUF, is_gguf
 from danlu.core.i18n import tr
 from danlu.models import auto
 from danlu.models.base import LanguageModel
-from danlu.models.packed import PackedDecoder
+from danlu.models.packed import PackedDecoder, unpackable
 from danlu.models.paged import PAGE, PagedCache
+from danlu.ops.kernels import kernel_fault
 
 __all__ = ["EngineConfig", "load_model", "new_paged", "page_count"]
 
@@ -84,17 +88,42 @@ def page_count(model: LanguageModel, config: EngineConfig) -> int:
 
 
 def load_model(folder: Path | str, config: EngineConfig) -> LanguageModel:
-    """The model, packed when that was asked for, or when its weights are in 8 or 4 bits already and can be."""
-    device, dtype, weights = choose_device(config.device), config.dtype, config.weights
-    gguf = is_gguf(folder)
-    quantised = not gguf and "quantization_config" in ModelFolder.open(folder).config
+    """The model in the asked precision, packed for the kernels when that is asked for or it is stored in 8 or 4 bits.
+
+    Raises ConfigError when packing was asked for and the model cannot be packed. Without a compiler for the kernels it
+    says so, once, and the weights stay float.
+    """
+    device, dtype = choose_device(config.device), config.dtype
     if dtype not in ("auto", *_DTYPES):
         raise ConfigError(
             tr(f"unknown dtype '{dtype}'", f"未知精度“{dtype}”"),
             tr("one of: auto, fp32, bf16, fp16", "可选:auto、fp32、bf16、fp16"),
         )
-    if weights in ("int8", "int4"):
-        return PackedDecoder(auto.load(folder, dtype=_DTYPES.get(dtype), device=device), weights)
-    if dtype == "auto" and quantised:
+    stored = _stored_bits(folder)
+    bits = stored if config.weights == "auto" and dtype == "auto" and not config.adapters else config.weights
+    if bits in ("int8", "int4"):
+        model = auto.load(folder, device=device)
+        fault = unpackable(model)
+        if not fault or (config.weights != "auto" and not kernel_fault()):
+            return PackedDecoder(model, bits)
+        if kernel_fault():
+            _say_once(kernel_fault())
+    if dtype == "auto" and stored == "int8" and not is_gguf(folder):
         dtype = choose_precision("auto", device)
     return auto.load(folder, dtype=_DTYPES.get(dtype), device=device)
+
+
+def _stored_bits(folder: Path | str) -> Literal["int8", "int4", "float"]:
+    """What most of the matrices on disk are kept in."""
+    if not is_gguf(folder):
+        return "int8" if "quantization_config" in ModelFolder.open(folder).config else "float"
+    kinds = Counter(info.kind.name for info in GGUF(folder).tensors.values() if len(info.shape) > 1)
+    kind = kinds.most_common(1)[0][0] if kinds else "F32"
+    return "float" if kind in ("F32", "F16", "BF16") else "int4" if kind.startswith("Q4") else "int8"
+
+
+@cache
+def _say_once(fault: str) -> None:
+    Console(stderr=True).print(
+        tr(f"{fault}; the weights stay float, which is slower", f"{fault};权重保持浮点,速度较慢"), markup=False
+    )

@@ -52,7 +52,7 @@ class Part(NamedTuple):
 
     request: Request
     start: int
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  (tuple's count() is not missed)
     drafted: int = 0
 
     @property

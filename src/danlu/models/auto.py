@@ -64,7 +64,7 @@ def load(path: Path | str, *, dtype: torch.dtype | None = None, device: torch.de
     _fit_state(model, stored, folder.path)
     check_dtypes(model, stored, str(folder.path))
     tensors = folder.tensors(dtype or common_dtype(model, stored), device)
-    state = {names[name]: _aligned(tensor) for name, tensor in tensors if name in names}
+    state = {names[name]: tensor for name, tensor in tensors if name in names}
     fill_tied(model, state, str(folder.path))
     model.load_state_dict(state, assign=True)
     model.tie()
@@ -84,11 +84,6 @@ def _adopted(model: LanguageModel, stored: Mapping[str, Stored], path: Path) -> 
             tr("copy the folder again from its source", "请从来源重新拷贝该文件夹"),
         )
     return names
-
-
-def _aligned(tensor: Tensor) -> Tensor:
-    """torch's int8 kernel reads 16 bytes at a time and crashes where they begin at no multiple; files promise 8 only."""
-    return tensor.clone() if tensor.dtype == torch.int8 and tensor.data_ptr() % 16 else tensor
 
 
 def _fit_state(model: LanguageModel, stored: Mapping[str, Stored], path: Path) -> None:

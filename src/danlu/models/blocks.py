@@ -23,6 +23,7 @@ class View(NamedTuple):
     window: int | None = None  # how many tokens back a cached layer sees
 
 
+# lesson: rms-norm
 class RMSNorm(nn.Module):
     """x / rms(x) · weight (Zhang & Sennrich 2019, eq. 4). [..., D] -> [..., D]."""
 
@@ -33,6 +34,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+
+
+# end lesson
 
 
 class OffsetRMSNorm(nn.Module):
@@ -47,6 +51,7 @@ class OffsetRMSNorm(nn.Module):
         return F.rms_norm(x.float(), x.shape[-1:], 1.0 + self.weight.float(), self.eps).type_as(x)
 
 
+# lesson: grouped-query-attention
 class Attention(nn.Module):
     """Grouped-query self-attention (Ainslie et al. 2023): `heads` queries share `kv_heads` keys and values.
 
@@ -97,6 +102,9 @@ class Attention(nn.Module):
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
+# end lesson
+
+
 class GatedMLP(nn.Module):
     """SwiGLU: down(silu(gate(x)) · up(x)) (Shazeer 2020, eq. 6); GeGLU with `gelu`. [..., D] -> [..., D]."""
 
@@ -113,6 +121,7 @@ class GatedMLP(nn.Module):
         return self.down_proj(opened * self.up_proj(x))
 
 
+# lesson: pre-norm
 class DecoderLayer(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)): the residual stream is only ever added to."""
 
@@ -126,6 +135,9 @@ class DecoderLayer(nn.Module):
     def forward(self, x: Tensor, view: View, cache: Cache | None, layer: int) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), view, cache, layer)
         return x + self.mlp(self.post_attention_layernorm(x))
+
+
+# end lesson
 
 
 class MixtralLayer(nn.Module):

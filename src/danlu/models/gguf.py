@@ -56,12 +56,16 @@ def gguf_name(name: str) -> str | None:
     return f"blk.{layer[1]}.{found}.{ending}" if layer else f"{found}.{ending}"
 
 
+# lesson: interleave
 def interleave(heads: int, rows: int) -> Tensor:
     """Which row of Hugging Face's q or k projection stands at each place of llama.cpp's: theirs = ours[it]. int64 [rows].
 
     In each head, row i of the first half goes to 2i and row i of the second half to 2i + 1.
     """
     return torch.arange(rows).view(heads, 2, -1).transpose(1, 2).reshape(-1)
+
+
+# end lesson
 
 
 def load_gguf(

@@ -98,6 +98,7 @@ def record_routing(model: nn.Module) -> Iterator[list[Routing]]:
             hook.remove()
 
 
+# lesson: load-balancing
 def load_balancing_loss(routings: Sequence[Routing], counted: Tensor | None = None) -> Tensor:
     """E · Σ over experts of (share of the tokens it got) · (probability it was given); k when all is even.
 
@@ -114,6 +115,9 @@ def load_balancing_loss(routings: Sequence[Routing], counted: Tensor | None = No
         ]
     )
     return (got.sum(0) / total * (given.sum(0) / total)).sum() * got.shape[-1]
+
+
+# end lesson
 
 
 def expert_load(routings: Sequence[Routing], counted: Tensor | None = None) -> Tensor:

@@ -174,8 +174,10 @@ class PackedDecoder(LanguageModel):
         to.attention_norm = self._floats(layer.input_layernorm.weight)
         to.mlp_norm = self._floats(layer.post_attention_layernorm.weight)
         if attention.q_norm is not None and attention.k_norm is not None:
-            to.q_norm, to.k_norm = self._floats(attention.q_norm.weight), self._floats(attention.k_norm.weight)
-        biases = [projection.bias for projection in projections if getattr(projection, "bias", None) is not None]
+            to.q_norm, to.k_norm = (
+                self._floats(norm.get_parameter("weight")) for norm in (attention.q_norm, attention.k_norm)
+            )
+        biases: list[Tensor] = [projection.bias for projection in projections if projection.bias is not None]
         to.qkv_bias = self._floats(torch.cat(biases)) if biases else None
         own = getattr(attention.o_proj, "bias", None)
         to.output_bias = None if own is None else self._floats(own)
@@ -183,11 +185,11 @@ class PackedDecoder(LanguageModel):
 
     def _packed(self, linears: tuple[nn.Module, ...]) -> Packed:
         """Matrices one under the other as one."""
-        if all(isinstance(linear, Int8Linear) for linear in linears):
-            codes = torch.cat([linear.weight for linear in linears])
-            scales = torch.cat([linear.weight_scale[:, 0] for linear in linears])
-            return pack_int8_codes(codes, scales)
-        whole = torch.cat([linear.weight.detach() for linear in linears])
+        codes = [linear for linear in linears if isinstance(linear, Int8Linear)]
+        if len(codes) == len(linears):
+            scales = torch.cat([linear.weight_scale[:, 0] for linear in codes])
+            return pack_int8_codes(torch.cat([linear.weight for linear in codes]), scales)
+        whole = torch.cat([_weight(linear) for linear in linears])
         return pack_int4(whole) if self.bits == "int4" else pack_int8(whole)
 
     def _keep(self, packed: Packed) -> kernels.Matrix:
@@ -293,6 +295,11 @@ class PackedDecoder(LanguageModel):
             first += number
         cache.spans = selected
         return cache
+
+
+def _weight(linear: nn.Module) -> Tensor:
+    assert isinstance(linear, nn.Linear)
+    return linear.weight.detach()
 
 
 def _cut(spans: list[Span], start: int, most: int) -> list[Span]:

@@ -17,7 +17,7 @@ class Span(NamedTuple):
     """The tokens of one sequence in a pass: positions `start` to `start + count`, and the pages that hold all up to there."""
 
     start: int
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  (tuple's count() is not missed)
     pages: Sequence[int]
 
 

@@ -114,14 +114,16 @@ def _quantise_int4(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         error = (codes * scale.float()[..., None] + offset.float()[..., None] - groups).square_().sum(-1)
         if best is None:
             best, least = (codes.to(torch.uint8), scale, offset), error
-            continue
-        better = error < least
-        least = torch.where(better, error, least)
-        best = (
-            torch.where(better[..., None], codes.to(torch.uint8), best[0]),
-            torch.where(better, scale, best[1]),
-            torch.where(better, offset, best[2]),
-        )
+        else:
+            better = error < least
+            least = torch.where(better, error, least)
+            best = (
+                torch.where(better[..., None], codes.to(torch.uint8), best[0]),
+                torch.where(better, scale, best[1]),
+                torch.where(better, offset, best[2]),
+            )
+        if bool((least <= 1e-9 * groups.square().sum(-1)).all()):
+            break  # nothing was lost
     assert best is not None
     return best
 

@@ -8,6 +8,7 @@ from torch import Tensor
 __all__ = ["alibi_bias", "alibi_slopes", "relative_buckets", "sinusoidal"]
 
 
+# lesson: relative-buckets
 def relative_buckets(distance: Tensor, buckets: int = 32, reach: int = 128, *, bidirectional: bool) -> Tensor:
     """The bucket of each distance, key position minus query position (Raffel et al. 2020, §2.1).
 
@@ -29,6 +30,10 @@ def relative_buckets(distance: Tensor, buckets: int = 32, reach: int = 128, *, b
     return side + torch.where(apart < exact, apart, far)
 
 
+# end lesson
+
+
+# lesson: alibi
 def alibi_slopes(heads: int) -> Tensor:
     """How fast each head forgets with distance: 2^(-8/n), 2^(-16/n), ... for n heads (Press et al. 2022, §3). [H].
 
@@ -50,6 +55,10 @@ def alibi_bias(slopes: Tensor, query_positions: Tensor, key_positions: Tensor) -
     return -slopes[:, None, None] * apart[..., None, :, :]
 
 
+# end lesson
+
+
+# lesson: sinusoidal
 def sinusoidal(positions: Tensor, size: int, base: float = 10000.0) -> Tensor:
     """Sine at the even and cosine at the odd places, of wavelengths from 2π to base·2π (Vaswani et al. 2017, §3.5).
 
@@ -58,3 +67,6 @@ def sinusoidal(positions: Tensor, size: int, base: float = 10000.0) -> Tensor:
     frequencies = base ** (-torch.arange(0, size, 2, device=positions.device, dtype=torch.float64) / size)
     angles = positions[..., None].double() * frequencies
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).float()
+
+
+# end lesson

@@ -45,6 +45,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 # Scalings: how a model that learned short texts reads long ones. All return float32 [head_dim / 2].
 
 
+# lesson: rope-scaling
 def linear_frequencies(frequencies: Tensor, factor: float) -> Tensor:
     """Position interpolation (Chen et al. 2023): every dial `factor` times slower."""
     return frequencies / factor
@@ -58,6 +59,9 @@ def dynamic_frequencies(head_dim: int, theta: float, factor: float, context: int
     """
     growth = factor * max(length, context) / context - (factor - 1)
     return inverse_frequencies(head_dim, theta * growth ** (head_dim / (head_dim - 2)))
+
+
+# end lesson
 
 
 def yarn_frequencies(

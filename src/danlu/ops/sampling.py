@@ -64,6 +64,7 @@ def penalise_frequency(logits: Tensor, counts: Tensor, presence: Tensor, frequen
     return logits - presence[:, None] * (counts > 0) - frequency[:, None] * counts
 
 
+# lesson: contrast
 def contrast(expert: Tensor, amateur: Tensor, alpha: float, beta: float | None = None) -> Tensor:
     """What the expert says and the amateur does not, of what the expert finds plausible: logits [B, V] of both -> [B, V].
 
@@ -72,6 +73,9 @@ def contrast(expert: Tensor, amateur: Tensor, alpha: float, beta: float | None =
     """
     apart = expert - amateur if beta is None else (1 + beta) * expert - beta * amateur
     return apart.masked_fill(_weights(expert) < alpha, _OUT)
+
+
+# end lesson
 
 
 # --- filters: [B, V] and one setting a row -> [B, V] with -inf for what is excluded -----------------------------

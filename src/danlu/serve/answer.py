@@ -35,7 +35,7 @@ class Answer:
         metrics: Metrics,
     ) -> None:
         self._prompts, self._metrics, self._model = prompts, metrics, served.name
-        context = served.engine.model.context
+        context = served.engine.longest
         limits = [asked.limit(len(ids), context) for ids in prompts for _ in range(asked.n)]
         params = [asked.sampling(choice, limit, served.defaults) for choice, limit in enumerate(limits)]
         self._completions: list[Completion | None] = [None] * len(params)
@@ -177,7 +177,7 @@ def _encode(asked: ChatRequest | CompletionRequest, served: Served) -> list[list
                 param="messages",
             )  # fmt: skip
         return [engine.encode(asked.turns())]
-    size = engine.model.output_weight.shape[0]
+    size = engine.vocab_size
     for prompt in asked.prompt:
         if not isinstance(prompt, str) and (beyond := [number for number in prompt if number >= size]):
             what = tr(

@@ -204,10 +204,9 @@ def _step(loop: Loop, micro: list[Batch], objective: Objective) -> dict[str, flo
         for name, value in {"loss": loss.total, **loss.metrics}.items():
             sums[name] = sums.get(name, 0) + value.detach().float()
     parameters = loop.parameters()
-    gradients = [p.grad for p in parameters if p.grad is not None]
     if dist.is_initialized():
-        for tensor in (count, *sums.values(), *gradients):
-            dist.all_reduce(tensor)
+        _reduce_over_ranks(parameters, (count, *sums.values()))
+    gradients = [p.grad for p in parameters if p.grad is not None]
     for optimizer in loop.optimizers:
         loop.scaler.unscale_(optimizer)
     torch._foreach_mul_(gradients, 1.0 / count.clamp_min(1).item())
@@ -225,6 +224,15 @@ def _step(loop: Loop, micro: list[Batch], objective: Objective) -> dict[str, flo
 
 
 # end lesson
+
+
+def _reduce_over_ranks(parameters: Sequence[nn.Parameter], sums: Iterable[Tensor]) -> None:
+    """Add up gradients and sums of all ranks."""
+    for parameter in parameters:  # an expert that nobody visited here may have been visited on another rank
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    for tensor in (*sums, *(p.grad for p in parameters if p.grad is not None)):
+        dist.all_reduce(tensor)
 
 
 def _take(stream: Iterator[Batch], number: int) -> list[Batch]:

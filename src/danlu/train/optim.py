@@ -13,7 +13,7 @@ from danlu.train.config import TrainConfig
 
 __all__ = ["Muon", "build_optimizers", "orthogonalise"]
 
-_LAYER = re.compile(r"\.layers?\.\d+\.")  # as in model.layers.0.mlp.up_proj.weight; BERT says encoder.layer.0
+_LAYER = re.compile(r"\.(layers?|h)\.\d+\.")  # as in model.layers.0.mlp.up_proj.weight; BERT says layer.0, GPT-2 h.0
 # Quintic Newton-Schulz coefficients, chosen for a steep slope at zero (Jordan et al. 2024, Muon).
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
