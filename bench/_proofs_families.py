@@ -96,8 +96,8 @@ def masked_words() -> dict[str, float]:
             "out": f"{folder}/run",
             "new_tokenizer": {"kind": "char", "vocab_size": 300, "chat_template": "none"},
             "model": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
-            "masking": {"whole_words": False},
-            "train": {**STILL, "steps": 300},
+            "masking": {"whole_words": False, "rate": 0.3},
+            "train": {**STILL, "steps": 800},
         }
         config = mlm.Config.parse(settings, "proofs")
         made = mlm.run(config)
@@ -168,7 +168,7 @@ def blanks() -> dict[str, float]:
                     "new_tokenizer": {"kind": "char", "vocab_size": 300, "chat_template": "none"},
                     "model": {"d_model": 64, "d_kv": 16, "num_heads": 4, "d_ff": 128, "num_layers": 2},
                     "spans": spans.plain(),
-                    "train": {**STILL, "steps": 300},
+                    "train": {**STILL, "steps": 900, "lr": 1e-2},
                 },
                 "proofs",
             )

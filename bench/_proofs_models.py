@@ -65,6 +65,7 @@ def relative_positions() -> dict[str, float]:
 
 def layer_norm() -> dict[str, float]:
     """The norm of danlu's GPT-2 against the formula in float64, for vectors whose mean is far from 0."""
+    torch.manual_seed(0)
     norm = gpt2.GPT2(gpt2.GPT2Config(n_embd=64, n_layer=1, n_head=2)).transformer.ln_f
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
@@ -78,6 +79,7 @@ def rms_norm() -> dict[str, float]:
     """Against the norm of transformers' Llama and against the formula in float64."""
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+    torch.manual_seed(0)
     mine, theirs = RMSNorm(64, 1e-5), LlamaRMSNorm(64, 1e-5)
     torch.nn.init.normal_(mine.weight)
     theirs.load_state_dict(mine.state_dict())

@@ -182,7 +182,7 @@ def main() -> None:
     print(
         f"ids alike: {found['f32']['ids']} of {found['f32']['texts']} texts; blocks off by at most {max(blocks.values()):g}"
     )
-    alike = found["f32"]["same"] / ASKED
+    alike = {name: one["same"] / ASKED for name, one in found.items() if "same" in one}
     write(read.json, WORK, {}, raw, files=found, blocks=blocks, difference=max(blocks.values()), alike=alike)
 
 

@@ -20,6 +20,7 @@ from danlu.models.rotary import Rotary
 WORK = "a training step of one layer on 8 rows of 512 vectors / 单层网络在 8 行、每行 512 个向量上的一个训练步"
 VOCABULARY, SIZE, LENGTH, ROWS = 16, 64, 64, 32
 KINDS = ("rnn", "lstm", "attention")
+OPEN = "lstm, gates open"  # its forget gates begin at sigmoid(4) = 0.98 instead of 0.5 (Jozefowicz et al. 2015)
 DISTANCES = (1, 4, 16, 48)
 LENGTHS = (64, 128, 256, 512)
 
@@ -31,8 +32,10 @@ class OneLayer(nn.Module):
         super().__init__()
         self.kind = kind
         self.embed = nn.Embedding(VOCABULARY, SIZE)
-        layers = {"rnn": nn.RNN, "lstm": nn.LSTM}
+        layers = {"rnn": nn.RNN, "lstm": nn.LSTM, OPEN: nn.LSTM}
         self.mix = layers[kind](SIZE, SIZE, batch_first=True) if kind in layers else Attention(SIZE, 1, 1, SIZE)
+        if kind == OPEN:
+            nn.init.constant_(self.mix.bias_ih_l0[SIZE : 2 * SIZE], 4.0)  # input, forget, cell, output
         self.out = nn.Linear(SIZE, VOCABULARY)
         self.rotary = Rotary(SIZE, 10000.0, LENGTH)
 
@@ -82,11 +85,11 @@ def main() -> None:
     parser = arguments(__doc__, repeats=5)
     parser.add_argument("--steps", type=int, default=400, help="training steps of each model / 每个模型的训练步数")
     read = parser.parse_args()
-    found = {kind: [learned(kind, back, read.steps) for back in DISTANCES] for kind in KINDS}
+    found = {kind: [learned(kind, back, read.steps) for back in DISTANCES] for kind in (*KINDS, OPEN)}
     head = ("k places back", *(str(back) for back in DISTANCES))
     show(head, [(kind, *(f"{share:.1%}" for share in shares)) for kind, shares in found.items()])
     print()
-    gradient = {kind: reach(kind) for kind in KINDS}
+    gradient = {kind: reach(kind) for kind in (*KINDS, OPEN)}
     show(("gradient from k places back", *head[1:]), [(kind, *(f"{s:.1e}" for s in g)) for kind, g in gradient.items()])
     print()
     raw: Raw = interleave(

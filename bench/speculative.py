@@ -71,20 +71,21 @@ def chi_square(p: Tensor, tokens: Tensor) -> float:
     return float(chisquare(seen.numpy(), (wanted * (seen.sum() / wanted.sum())).numpy()).pvalue)
 
 
-def rules(model: PackedDecoder, prompts: Sequence[list[int]]) -> list[tuple[str, float, float, float]]:
-    """For each rule: how often the guess came, how often it should, and the chi-square's p-value.
-
-    Asked where the best token is likely but not certain: the first place of the prompts with 0.3 to 0.7.
-    """
+def uncertain(model: PackedDecoder, prompts: Sequence[list[int]]) -> tuple[Tensor, int]:
+    """A distribution whose best token has a share of 0.3 to 0.7, the last such place of the prompts; and that token."""
     for ids in prompts:
         logits = model({"input_ids": torch.tensor([ids])})[0].float()
         shares = distribution(logits, torch.ones(len(logits)))
         best, which = shares.max(-1)
-        fit_places = ((best > 0.3) & (best < 0.7)).nonzero()
-        if len(fit_places):
-            place = int(fit_places[-1])
-            break
-    p, guess = shares[place], int(which[place])
+        places = ((best > 0.3) & (best < 0.7)).nonzero()
+        if len(places):
+            return shares[int(places[-1])], int(which[int(places[-1])])
+    raise SystemExit("the model is certain everywhere")
+
+
+def rules(model: PackedDecoder, prompts: Sequence[list[int]]) -> list[tuple[str, float, float, float]]:
+    """For each rule: how often the guess came, how often it should, and the chi-square's p-value."""
+    p, guess = uncertain(model, prompts)
     uniform = torch.rand(DRAWS, generator=torch.Generator().manual_seed(1))
     told = []
     for rule in ("drawn", "residual", "residual forgotten", "likely"):
@@ -98,7 +99,7 @@ def main() -> None:
     large, small = learnt(LARGE, STEPS), PackedDecoder(learnt(SMALL, STEPS), "int8")
     model = PackedDecoder(large, "int8")
     tokenizer = train_tokenizer(["春夏秋冬"], TokenizerConfig(kind="char", min_frequency=1))
-    prompts = [document.ids for document in library(PROMPTS, PROMPT, seed=7)]
+    prompts = [list(document.ids) for document in library(PROMPTS, PROMPT, seed=7)]
     engines = {
         "plain": Engine(model, tokenizer),
         "lookup": Engine(model, tokenizer, EngineConfig(guesses=GUESSES)),
@@ -114,7 +115,7 @@ def main() -> None:
             engine.steps = engine.guessed = engine.guessed_right = 0
             told[name] = [engine.generate([prompt], wish(temperature))[0] for prompt in prompts]
 
-        runs: dict[str, Callable[[], None]] = {name: lambda name=name: timed(name) for name in engines}
+        runs: dict[str, Callable[[], float | None]] = {name: lambda name=name: timed(name) for name in engines}
         took = interleave(runs, read.repeats)
         for name, engine in engines.items():
             same.append([one.ids for one in told[name]] == [one.ids for one in told["plain"]])

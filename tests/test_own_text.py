@@ -17,7 +17,7 @@ from tests.commands import Result
 Danlu = Callable[..., Result]
 ROOT = Path(__file__).parents[1]
 SOURCES = {"en": "README.md", "zh": "README.zh-CN.md"}
-HEADINGS = {"en": "## Your own data, in three lines", "zh": "## 用自己的数据,三行"}
+HEADINGS = {"en": "## Your own data, in three lines", "zh": "## 用自己的数据，三行"}
 LOOP = "--train.steps 8 --train.batch-size 2 --train.seq-len 48 --train.checkpoint-every 4"
 SHAPE = "--model.hidden-size 32 --model.num-hidden-layers 1 --model.num-attention-heads 2"
 

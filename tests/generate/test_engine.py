@@ -1,5 +1,8 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 
+import numpy as np
 import pytest
 import torch
 
@@ -116,7 +119,8 @@ def test_cancel_frees_the_row_and_others_go_on(engine, model, tokenizer):
     done = {}
     while engine.busy:
         done |= {e.request: e.completion for e in engine.step() if e.completion}
-    assert set(done) == set(numbers[1:])
+    assert set(done) == set(numbers)
+    assert done[numbers[0]].finish_reason == "cancelled"
     for number, prompt in zip(numbers[1:], PROMPTS[1:4], strict=True):
         assert done[number].ids == naive(model, tokenizer, tokenizer.encode(prompt), 12)
 
@@ -354,3 +358,65 @@ def test_each_request_has_its_own_adapter(tmp_path, tokenizer):
     assert len({tuple(ids) for ids in together}) == 3
     with pytest.raises(ConfigError, match="lora1, lora2"):
         engine.add("春", GREEDY.model_copy(update={"adapter": "lora3"}))
+
+
+def test_streams_and_calls_that_interleave_each_get_their_own(packable, tokenizer):
+    engine = Engine(packable, tokenizer)
+    wish = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
+    whole = [answer.text for answer in Engine(packable, tokenizer).generate(["春", "夏山"], wish)]
+    pieces = list(zip_longest(engine.stream("春", wish), engine.stream("夏山", wish), fillvalue=""))
+    assert ["".join(part) for part in zip(*pieces, strict=True)] == whole
+    stream = engine.stream("春", wish)
+    begun = next(stream)
+    added = engine.add("秋", wish)
+    assert engine.generate(["夏山"], wish)[0].text == whole[1]
+    assert begun + "".join(stream) == whole[0]
+    done = [event.completion for _ in range(30) for event in engine.step() if event.completion]
+    assert [len(one.ids) for one in done] == [20], added
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_threads_that_generate_at_once_do_not_disturb_each_other(packed, packable, tokenizer):
+    model = PackedDecoder(packable, "int8") if packed else packable
+    wanted = [answer.ids for answer in Engine(model, tokenizer).generate(LONG, GREEDY)]
+    engines = [Engine(model, tokenizer), Engine(model, tokenizer)]
+    with ThreadPoolExecutor(6) as pool:
+        told = list(pool.map(lambda at: engines[at % 2].generate([LONG[at % 5]], GREEDY)[0].ids, range(30)))
+    assert told == [wanted[at % 5] for at in range(30)]
+
+
+def test_tokens_that_are_none_are_refused(packable, tokenizer):
+    engine = Engine(PackedDecoder(packable, "int8"), tokenizer)
+    for wrong in (-1, tokenizer.vocab_size, 10**9):
+        with pytest.raises(ContextError, match=str(wrong)):
+            engine.generate(["春", [3, wrong]], GREEDY)
+    assert engine.generate([np.array([3, 4, 5])], GREEDY)[0].prompt_tokens == 3
+    assert not engine.busy
+
+
+def test_a_request_that_is_cancelled_by_another_ends(packable, tokenizer):
+    engine = Engine(packable, tokenizer)
+    engine.watch = lambda step: engine.cancel(0) if step.number == 3 else None
+    answers = engine.generate(["春", "夏"], SamplingParams(temperature=0, max_tokens=10, ignore_eos=True))
+    assert [answer.finish_reason for answer in answers] == ["cancelled", "length"]
+    assert 0 < len(answers[0].ids) < 10
+
+
+def test_positions_that_follow_the_length_are_each_requests_own(tokenizer):
+    scaling = {"rope_type": "dynamic", "factor": 4.0}
+    model = tiny_decoder(tokenizer.vocab_size, max_position_embeddings=24, rope_scaling=scaling)
+    wish = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
+    prompts = ["春夏" * 25, "春夏", "春夏秋", "春夏" * 10]
+    alone = [Engine(model, tokenizer).generate([prompt], wish)[0].ids for prompt in prompts]
+    engine = Engine(model, tokenizer, EngineConfig(step_tokens=16))
+    for _ in range(2):
+        assert [answer.ids for answer in engine.generate(prompts, wish)] == alone
+
+
+def test_a_draft_of_another_vocabulary_is_refused(packable, tokenizer):
+    with pytest.raises(ConfigError, match="17"):
+        Engine(packable, tokenizer, EngineConfig(guesses=2), draft=tiny_decoder(17))
+    with pytest.raises(ConfigError):
+        engine = Engine(packable, tokenizer)
+        engine.add("春")
+        engine.sync(packable)

@@ -140,6 +140,12 @@ def test_files_without_prompts(content: bytes, folder: Path, tmp_path: Path):
         run(Config(model=folder, prompts=file, out=tmp_path / "seen.svg"))
 
 
+@pytest.mark.parametrize("several", [{"n": 2}, {"best_of": 3}])
+def test_several_answers_are_refused(several: dict[str, int], folder: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"sampling\.n"):
+        run(Config(model=folder, out=tmp_path / "seen.svg", sampling=WISH.model_copy(update=several)))
+
+
 def test_the_command(danlu, folder: Path, tmp_path: Path):
     result = danlu("engine", "trace", str(folder), "--prompt", "春", "--prompt", "夏", "--out", "seen.svg")
     assert result.code == 0, result

@@ -48,6 +48,12 @@ def test_quoted_code_is_dedented_and_placed(source: Path):
     assert lines[last - 1].endswith("return math.pi * r**2")
 
 
+def test_code_in_c_is_quoted_too(source: Path):
+    text = "int a;\n// lesson: sum\nint b = 1;\n// end lesson\n"
+    (source / "danlu" / "sum.cpp").write_text(text, encoding="utf-8")
+    assert quoted("danlu/sum.cpp", "sum", source) == ("int b = 1;", 3, 3)
+
+
 @pytest.mark.parametrize(
     ("file", "name", "message"),
     [

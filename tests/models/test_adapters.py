@@ -45,8 +45,9 @@ def test_each_run_of_tokens_is_what_peft_says_with_its_adapter(base, tmp_path):
         "position_ids": torch.arange(7).repeat(4)[None],
         "segment_ids": torch.arange(1, 5).repeat_interleave(7)[None],
     }
-    bank.select([("a", 7), (None, 7), ("b", 7), ("a", 7)])
-    told = mine(batch)[0].view(4, 7, -1)
+    with bank.select([("a", 7), (None, 7), ("b", 7), ("a", 7)]):
+        told = mine(batch)[0].view(4, 7, -1)
+    torch.testing.assert_close(mine({"input_ids": ids[:1]}), plain(ids[:1]).logits, atol=1e-5, rtol=1e-5)
     wanted = [theirs["a"](ids[:1]), plain(ids[1:2]), theirs["b"](ids[2:3]), theirs["a"](ids[3:])]
     for row, answer in enumerate(wanted):
         torch.testing.assert_close(told[row], answer.logits[0], atol=1e-5, rtol=1e-5)

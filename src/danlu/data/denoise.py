@@ -73,6 +73,7 @@ def span_counts(length: int, spans: SpanConfig) -> tuple[int, int]:
     return taken, blanks
 
 
+# lesson: span-corruption
 def corrupt(ids: Sequence[int], sentinels: Sequence[int], random: np.random.Generator, spans: SpanConfig) -> Corrupted:
     """Take spans out of `ids` at random: all ways to cut what is taken, and what is left, are equally likely.
 
@@ -97,6 +98,9 @@ def corrupt(ids: Sequence[int], sentinels: Sequence[int], random: np.random.Gene
         target += [sentinel, *ids[at + gap : at + gap + size]]
         at += gap + size
     return Corrupted([*source, *ids[at:]], [*target, sentinels[blanks]])
+
+
+# end lesson
 
 
 def _parts(total: int, number: int, random: np.random.Generator) -> list[int]:

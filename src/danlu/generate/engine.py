@@ -3,26 +3,21 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from operator import index
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from danlu.core.errors import ConfigError, ContextError, DataError
+from danlu.core.errors import ConfigError, ContextError
 from danlu.core.i18n import tr
-from danlu.generate.choose import Chooser, Row
-from danlu.generate.guided import Guide, MaskWorker, PendingMask
-from danlu.generate.opening import EngineConfig, load_model, new_paged, page_count
-from danlu.generate.pages import PagePool
-from danlu.generate.params import Completion, Event, FinishReason, SamplingParams, TokenLogprob
-from danlu.generate.scheduler import Part, Plan, Request, Scheduler, Step
+from danlu.generate.choose import Row
+from danlu.generate.guided import Guide
+from danlu.generate.opening import EngineConfig, load_model
+from danlu.generate.params import Completion, Event, SamplingParams
+from danlu.generate.scheduler import Request, Scheduler, Step
 from danlu.generate.several import one_each, spread, the_best
-from danlu.generate.speculate import DraftModel, Guesser, Lookup
+from danlu.generate.stepper import Stepper
 from danlu.generate.stopping import Answer
 from danlu.models.adapters import Adapter, AdapterBank, read_adapter
 from danlu.models.base import LanguageModel
-from danlu.models.paged import PAGE, Span
 from danlu.models.seq2seq import EncoderDecoder
 from danlu.tokenizer import Tokenizer
 
@@ -59,17 +54,13 @@ class Engine:
                     "编码器-解码器模型请用 danlu.generate.seq2seq.Seq2Seq",
                 ),
             )
-        self.model, self.tokenizer, self.config = model.eval(), tokenizer, config or EngineConfig()
-        self.watch: Callable[[Step], None] | None = None
-        self.guessed = self.guessed_right = self.steps = 0
-        self._draft = draft
-        self._bank = AdapterBank(model, adapters) if adapters else None
-        self._lock = threading.Lock()
-        self._cancelled: set[int] = set()
+        self.tokenizer, self.config = tokenizer, config or EngineConfig()
+        self._draft, self._bank = draft, AdapterBank(model, adapters) if adapters else None
         self._next = 0
-        self._choosers: list[Chooser] = []
-        self._worker: MaskWorker | None = None
-        self._prepare()
+        self._stepping = threading.RLock()
+        self._inbox: dict[int, list[Event]] = {}  # of the requests of `generate` and `stream`, whoever stepped
+        self._unclaimed: list[Event] = []  # of others', for the next `step`
+        self._stepper = Stepper(model.eval(), self.config, draft, self._bank)
 
     @classmethod
     def open(cls, folder: Path | str, config: EngineConfig | None = None) -> "Engine":
@@ -81,24 +72,51 @@ class Engine:
         return cls(model, Tokenizer.load(Path(folder)), config, draft=draft, adapters=adapters)
 
     def sync(self, model: LanguageModel) -> None:
-        """Generate with `model` from now on, without a copy; its weights may change between calls."""
-        self.model = model
-        self._prepare()
+        """Generate with `model` from now on, without a copy. To be called again whenever its weights have changed.
 
-    def _prepare(self) -> None:
-        """An empty cache for the model, and nobody in it."""
-        self.device = self.model.device
-        pages = page_count(self.model, self.config)
-        self._cache = new_paged(self.model, pages)
-        config = self.config
-        guesses = config.guesses
-        self.scheduler = Scheduler(
-            PagePool(pages), config.max_rows, config.step_tokens, share_prefixes=config.prefix_cache, guesses=guesses
-        )
-        self._guesser: Guesser | None = None
-        if guesses:
-            draft = self._draft
-            self._guesser = DraftModel(draft, new_paged(draft, pages)) if draft else Lookup()
+        What was computed with the weights before is forgotten. Raises ConfigError while requests are under way, and
+        for an engine with adapters, which belong to their model.
+        """
+        if self.busy or self._bank:
+            raise ConfigError(
+                tr(
+                    "an engine with requests under way, or with adapters, cannot take other weights",
+                    "引擎尚有请求或带有适配器,不能更换权重",
+                ),
+                tr("let it finish, or open another engine", "请等其完成,或另开一个引擎"),
+            )
+        with self._stepping:
+            self._stepper = Stepper(model.eval(), self.config, self._draft, None)
+
+    @property
+    def model(self) -> LanguageModel:
+        return self._stepper.model
+
+    @property
+    def scheduler(self) -> Scheduler:
+        return self._stepper.scheduler
+
+    @property
+    def steps(self) -> int:
+        """So far; `guessed` tokens were checked on the way, of which `guessed_right` were right."""
+        return self._stepper.steps
+
+    @property
+    def guessed(self) -> int:
+        return self._stepper.guessed
+
+    @property
+    def guessed_right(self) -> int:
+        return self._stepper.guessed_right
+
+    @property
+    def watch(self) -> Callable[[Step], None] | None:
+        """Called after each step with what it held."""
+        return self._stepper.watch
+
+    @watch.setter
+    def watch(self, see: Callable[[Step], None] | None) -> None:
+        self._stepper.watch = see
 
     # --- requests ---------------------------------------------------------------------------------------------
 
@@ -109,7 +127,7 @@ class Engine:
         messages = [item for item in prompt if isinstance(item, dict)]
         if messages:
             return self.tokenizer.render(messages, add_generation_prompt=True).ids
-        return [int(item) for item in prompt if isinstance(item, int)]
+        return [index(item) for item in prompt if not isinstance(item, dict)]
 
     def add(self, prompt: Prompt, params: SamplingParams | None = None) -> int:
         """Queue a request; return its number. Raises ContextError when the prompt leaves no room for an answer.
@@ -128,7 +146,7 @@ class Engine:
         answer = Answer(self.tokenizer.stream_decoder(), params.stop, row.stop_ids, params.min_tokens)
         limit = min(self.longest, len(ids) + params.max_tokens)
         guide = Guide(params.guided, self.tokenizer) if params.guided else None
-        with self._lock:
+        with self._stepper.lock:
             number = self._next
             self._next += 1
             self.scheduler.waiting.append(
@@ -139,12 +157,12 @@ class Engine:
     @property
     def vocab_size(self) -> int:
         """Logits of the model."""
-        return int(self.model.hf_config()["vocab_size"])
+        return self._stepper.vocab_size
 
     @property
     def longest(self) -> int:
-        """Tokens that a request can have, prompt and answer: the model's context, or what the cache holds."""
-        return min(self.model.context, self.scheduler.pool.count * PAGE)
+        """Tokens that a request can have, prompt and answer."""
+        return self._stepper.longest
 
     def fitting(self, prompt: Prompt) -> list[int]:
         """`encode`, with a look at the length. Raises ContextError for nothing, and for what leaves no room to answer."""
@@ -161,12 +179,21 @@ class Engine:
                 ),
                 tr(f"shorten it to {self.longest - 1} or fewer", f"请缩短到 {self.longest - 1} 个以内"),
             )
+        if min(ids) < 0 or max(ids) >= self.vocab_size:
+            wrong = next(token for token in ids if not 0 <= token < self.vocab_size)
+            raise ContextError(
+                tr(f"there is no token {wrong}", f"没有编号为 {wrong} 的 token"),
+                tr(
+                    f"this model's go from 0 to {self.vocab_size - 1}",
+                    f"该模型的 token 编号为 0 到 {self.vocab_size - 1}",
+                ),
+            )
         return ids
 
     def cancel(self, number: int) -> None:
-        """Forget a request, waiting or running; all that it holds is free at the next step."""
-        with self._lock:
-            self._cancelled.add(number)
+        """End a request, waiting or running: all that it holds is free at the next step, which says "cancelled"."""
+        with self._stepper.lock:
+            self._stepper.cancelled.add(number)
 
     @property
     def busy(self) -> bool:
@@ -183,216 +210,69 @@ class Engine:
         prompts = list(prompts)
         every = spread(params, len(prompts))
         wishes = [one_each(own) for own in every]
-        numbers = [[self.add(prompt, one) for one in wish] for prompt, wish in zip(prompts, wishes, strict=True)]
+        numbers: list[list[int]] = []
         done: dict[int, Completion] = {}
         try:
-            while len(done) < sum(map(len, numbers)):
-                done |= {event.request: event.completion for event in self.step() if event.completion}
-        except BaseException:
-            for number in (number for group in numbers for number in group):
-                self.cancel(number)
-            raise
+            for prompt, wish in zip(prompts, wishes, strict=True):
+                numbers.append([])
+                for one in wish:
+                    numbers[-1].append(self._register(prompt, one))
+            own = [number for group in numbers for number in group]
+            while len(done) < len(own):
+                done |= {event.request: event.completion for event in self._events(own) if event.completion}
+        finally:
+            self._leave(number for group in numbers for number in group)
         return [
             answer
-            for group, own in zip(numbers, every, strict=True)
-            for answer in the_best([done[number] for number in group], own)
+            for group, wish in zip(numbers, every, strict=True)
+            for answer in the_best([done[number] for number in group], wish)
         ]
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[str]:
         """Complete one prompt, piece by piece."""
-        number = self.add(prompt, params)
+        number = self._register(prompt, params)
         try:
             while True:
-                for event in self.step():
-                    if event.request == number:
-                        if event.text:
-                            yield event.text
-                        if event.completion and event.completion.error:
-                            raise event.completion.error
-                        if event.completion:
-                            return
+                for event in self._events([number]):
+                    if event.text:
+                        yield event.text
+                    if event.completion and event.completion.error:
+                        raise event.completion.error
+                    if event.completion:
+                        return
         finally:
-            self.cancel(number)
+            self._leave([number])
 
-    # --- a step -----------------------------------------------------------------------------------------------
-
-    @torch.inference_mode()
     def step(self) -> list[Event]:
-        """Compute what the scheduler planned; one token, or more with guesses, for every request whose prompt is read."""
-        began = time.perf_counter()
-        with self._lock:
-            self._drop_cancelled()
-            plan = self.scheduler.plan()
-        if not plan.parts:
-            return []
-        parts = self._guess(plan.parts)
-        masks = self._masks(parts)  # computed beside the forward pass
-        logits = self._forward(parts)
-        events, right = self._choose(parts, logits, masks.result() if masks else None)
-        for part in parts:
-            self.scheduler.computed(part, right.get(part.request.number, 0))
-        ended = [event.request for event in events if event.completion]
-        with self._lock:
-            for part in parts:
-                if part.request.number in ended:
-                    self._end(part.request)
-        self.steps += 1
-        if self.watch:
-            self.watch(self._record(plan, parts, right, ended, time.perf_counter() - began))
-        return [event for event in events if event.text or event.completion]
+        """What one step brought to requests that were added with `add`. See `Stepper.step`."""
+        with self._stepping:
+            self._advance()
+            events, self._unclaimed = self._unclaimed, []
+        return events
 
-    def _drop_cancelled(self) -> None:
-        if self._cancelled:
-            gone, self._cancelled = self._cancelled, set()
-            for request in [*self.scheduler.running, *self.scheduler.waiting]:
-                if request.number in gone:
-                    self._end(request)
+    def _advance(self) -> None:
+        """A step, and each event to whom it concerns."""
+        for event in self._stepper.step():
+            self._inbox.get(event.request, self._unclaimed).append(event)
 
-    def _end(self, request: Request) -> None:
-        self.scheduler.remove(request)
-        if self._guesser:
-            self._guesser.forget(request)
+    def _events(self, own: Sequence[int]) -> list[Event]:
+        """What came for these requests: in a step of another, or else in one more step."""
+        with self._stepping:
+            if not any(self._inbox[number] for number in own):
+                self._advance()
+            found = [event for number in own for event in self._inbox[number]]
+            for number in own:
+                self._inbox[number] = []
+        return found
 
-    def _guess(self, parts: list[Part]) -> list[Part]:
-        """Put guesses behind the answers under way, where the scheduler took pages for them."""
-        if self._guesser is None:
-            return parts
-        most = self.config.guesses
-        able = [
-            part.request
-            for part in parts
-            if part.chooses and part.count == 1 and len(part.request.pages) * PAGE >= len(part.request.ids) + most
-        ]
-        drafts = self._guesser.propose(able, most) if able else []
-        for request, draft in zip(able, drafts, strict=True):
-            request.draft = draft[: max(0, request.limit - len(request.ids) - 1)]
-        told = {request.number for request in able if request.draft}
-        return [
-            part._replace(count=1 + len(part.request.draft), drafted=len(part.request.draft))
-            if part.request.number in told
-            else part
-            for part in parts
-        ]
+    def _register(self, prompt: Prompt, params: SamplingParams | None) -> int:
+        with self._stepping:
+            number = self.add(prompt, params)
+            self._inbox[number] = []
+        return number
 
-    def _masks(self, parts: list[Part]) -> PendingMask | None:
-        """Which tokens may come, at each place that `_forward` gives logits of; None when all may everywhere."""
-        asking = [part for part in parts if part.chooses]
-        if not any(part.request.guide for part in asking):
-            return None
-        if self._worker is None:
-            self._worker = MaskWorker(self.vocab_size, self.device)
-        return self._worker.start(
-            [part.request.guide for part in asking], [part.request.draft[: part.drafted] for part in asking]
-        )
-
-    def _forward(self, parts: list[Part]) -> Tensor:
-        """One pass over all parts, end to end. Logits [n, V] of each place a token is chosen from, guesses' included."""
-        spans = [Span(part.start, part.count, part.request.pages) for part in parts]
-        positions = self._cache.select(spans)
-        ids, wanted, at = [], [], 0
-        for part in parts:
-            request, known = part.request, part.count - part.drafted
-            ids += request.ids[part.start : part.start + known] + request.draft[: part.drafted]
-            at += part.count
-            if part.chooses:
-                wanted += range(at - part.drafted - 1, at)
-        if self._bank:
-            self._bank.select([(part.request.adapter, part.count) for part in parts])
-        batch = {"input_ids": torch.tensor([ids], device=self.device), "position_ids": positions}
-        hidden = self.model.hidden(batch, self._cache)[0, torch.tensor(wanted, dtype=torch.long, device=self.device)]
-        return self.model.logits(hidden).float()
-
-    def _choose(self, parts: list[Part], logits: Tensor, allowed: Tensor | None) -> tuple[list[Event], dict[int, int]]:
-        """The next token of each request, and further ones for as long as its guesses were right.
-
-        Returns what came of it, and how many guesses of which request were right.
-        """
-        first, at = {}, 0  # where each request's logits begin
-        for part in parts:
-            if part.chooses:
-                first[part.request.number] = at
-                at += 1 + part.drafted
-        going = [part for part in parts if part.chooses]
-        events: dict[int, Event] = {}
-        right: dict[int, int] = {}
-        place = 0
-        while going:
-            if place == len(self._choosers):
-                self._choosers.append(Chooser())
-            rows = [part.request.row for part in going]
-            where = torch.tensor([first[part.request.number] + place for part in going], device=logits.device)
-            chosen = self._choosers[place].choose(logits[where], rows, None if allowed is None else allowed[where])
-            on = []
-            for part, token, log in zip(going, chosen.tokens.tolist(), chosen.logprobs, strict=True):
-                request = part.request
-                agreed = place < part.drafted and request.draft[place] == token
-                event = self._push(request, token, log)
-                before = events.get(request.number)
-                events[request.number] = replace(event, text=before.text + event.text) if before else event
-                if agreed and not event.completion:
-                    right[request.number] = place + 1
-                    on.append(part)
-            going, place = on, place + 1
-        self.guessed += sum(part.drafted for part in parts)
-        self.guessed_right += sum(right.values())
-        for part in parts:
-            part.request.draft = []
-        return list(events.values()), right
-
-    def _push(self, request: Request, token: int, log: TokenLogprob | None) -> Event:
-        """Add a token to its answer."""
-        step = request.answer.push(token, last=len(request.ids) + 1 >= request.limit)
-        if step.keep:
-            request.ids.append(token)
-            if log is not None:
-                request.logprobs.append(log)
-        reason, error = _guided(request.guide, token, step.reason)
-        if reason is None:
-            return Event(request.number, step.text)
-        held = request.answer.finish() if step.reason is None else ""
-        told = request.logprobs if request.row.params.logprobs is not None else None
-        completion = Completion(
-            request.answer.text,
-            request.ids[request.row.prompt_tokens :],
-            request.row.prompt_tokens,
-            reason,
-            time.perf_counter() - request.began,
-            told,
-            None if told is None else sum(one.logprob for one in told),
-            error,
-        )
-        return Event(request.number, step.text + held, completion)
-
-    def _record(self, plan: Plan, parts: list[Part], right: dict[int, int], ended: list[int], seconds: float) -> Step:
-        pool = self.scheduler.pool
-        return Step(
-            number=self.steps,
-            seconds=seconds,
-            parts=tuple(
-                (part.request.number, part.start, part.count, right.get(part.request.number, 0)) for part in parts
-            ),
-            admitted=tuple((request.number, request.reused) for request in plan.admitted),
-            preempted=tuple(request.number for request in plan.preempted),
-            ended=tuple(ended),
-            waiting=len(self.scheduler.waiting),
-            running=len(self.scheduler.running),
-            pages_held=pool.held,
-            pages_remembered=pool.remembered,
-            pages=pool.count,
-        )
-
-
-def _guided(
-    guide: Guide | None, token: int, reason: FinishReason | None
-) -> tuple[FinishReason | None, DataError | None]:
-    """Tell the guide what was said. Why the answer ends now, if it does, and what went wrong."""
-    if guide is None:
-        return reason, None
-    try:
-        if guide.error is None:
-            guide.advance(token)
-    except DataError as error:
-        return "error", error
-    if guide.error:
-        return "error", guide.error
-    return ("stop" if guide.finished else reason), None
+    def _leave(self, numbers: Iterable[int]) -> None:
+        """Nobody waits for these any more."""
+        for number in numbers:
+            self.cancel(number)
+            self._inbox.pop(number, None)

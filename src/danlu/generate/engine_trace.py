@@ -50,7 +50,7 @@ class Record:
     step: int
     seconds: float
     arrived: list[dict[str, int]]  # request, prompt_tokens
-    cells: list[dict[str, Any]]  # request, did, start, read, said, right, wrong, found
+    cells: list[dict[str, Any]]  # request, did, start, read, said (an end token too), right, wrong, found
     waiting: int
     running: int
     pages_held: int
@@ -79,6 +79,14 @@ class Config(Base):
 def run(config: Config) -> Path:
     """Write the record and the picture; return the picture's path."""
     check_kind(config.out)
+    if config.sampling.n > 1 or config.sampling.best_of:
+        raise ConfigError(
+            tr("a trace draws one answer to each prompt", "每个提示词只画一份回答"),
+            tr(
+                "leave out sampling.n and sampling.best_of, or give the prompt again",
+                "请去掉 sampling.n 与 sampling.best_of，或重复给出提示词",
+            ),
+        )
     texts = [*config.prompt, *(_lines(config.prompts) if config.prompts else [])]
     engine = Engine.open(config.model, config.engine)
     if texts:

@@ -73,7 +73,7 @@ class SamplingParams(Config):
     )
     adapter: str | None = doc(None, "name of a loaded LoRA adapter to use", "所用 LoRA 适配器的名称")
     guided: Guided | None = doc(None, "what an answer must look like", "回答必须符合的形式")
-    seed: int | None = doc(None, "the same seed gives the same text", "同一种子得到同样的文本")
+    seed: int | None = doc(None, "the same seed gives the same text", "同一种子得到同样的文本", ge=-(2**63), lt=2**63)
 
     @field_validator("logit_bias", mode="before")
     @classmethod

@@ -17,7 +17,7 @@ def one_each(params: SamplingParams) -> list[SamplingParams]:
     one = params.model_copy(update={"n": 1, "best_of": None, "logprobs": logprobs})
     if params.seed is None or count == 1:
         return [one] * count
-    return [one.model_copy(update={"seed": params.seed * 1_000_003 + at}) for at in range(count)]
+    return [one.model_copy(update={"seed": (params.seed * 1_000_003 + at) % 2**63}) for at in range(count)]
 
 
 def the_best(answers: list[Completion], params: SamplingParams) -> list[Completion]:
@@ -36,7 +36,7 @@ def spread(params: SamplingParams | Sequence[SamplingParams] | None, number: int
         base = params or SamplingParams()
         if base.seed is None:
             return [base] * number
-        return [base.model_copy(update={"seed": base.seed + i}) for i in range(number)]
+        return [base.model_copy(update={"seed": (base.seed + i) % 2**63}) for i in range(number)]
     if len(params) != number:
         raise ConfigError(
             tr(f"{number} prompts but {len(params)} settings", f"{number} 个提示词却有 {len(params)} 组设置")

@@ -13,6 +13,8 @@ from danlu.models.paged import PagedCache, Span
 
 __all__ = ["DraftModel", "Guesser", "Lookup"]
 
+_READ_AT_ONCE = 512  # tokens of a prompt
+
 # How a guess is checked (danlu.generate.engine): the model draws its own token at each place, with the random number that
 # belongs to that place, and guesses are right for as long as they are what it drew. So text and distribution are
 # those without guessing, by construction; Leviathan et al. 2023 accept more often where a draft is sampled, but change
@@ -83,7 +85,16 @@ class DraftModel:
 
     @torch.inference_mode()
     def propose(self, requests: Sequence[Request], most: int) -> list[list[int]]:
-        """Each `most` tokens, where the request's pages have room for them."""
+        """Each `most` tokens, where the request's pages have room for them; none for a prompt still to be read."""
+        late = [
+            request for request in requests if len(request.ids) - self._computed.get(request.number, 0) > _READ_AT_ONCE
+        ]
+        if late:  # as the large model does: in pieces
+            self._read(late[0])
+            going = iter(self.propose([request for request in requests if request not in late], most))
+            return [[] if request in late else next(going) for request in requests]
+        if not requests:
+            return []
         rows = [_ahead(request.row) for request in requests]
         starts = [min(self._computed.get(request.number, 0), len(request.ids) - 1) for request in requests]
         guesses: list[list[int]] = [[] for _ in requests]
@@ -106,6 +117,15 @@ class DraftModel:
         for request in requests:
             self._computed[request.number] = len(request.ids)  # what guesses left behind is computed again
         return guesses
+
+    def _read(self, request: Request) -> None:
+        """The next piece of a long prompt."""
+        start = self._computed.get(request.number, 0)
+        end = start + _READ_AT_ONCE
+        positions = self.cache.select([Span(start, end - start, request.pages)])
+        ids = torch.tensor([request.ids[start:end]], device=positions.device)
+        self.model.hidden({"input_ids": ids, "position_ids": positions}, self.cache)
+        self._computed[request.number] = end
 
 
 def _ahead(row: Row) -> Row:

@@ -38,8 +38,8 @@ HEADINGS = {
 # A line of its own: <!-- code: danlu/ops/attention.py#attention -->
 QUOTE = re.compile(r"^<!-- code: (?P<file>danlu(?:/[\w.-]+)+)#(?P<name>[\w-]+) -->$", re.MULTILINE)
 _COMMENT = re.compile(r"^[ \t]*<!--[ \t]*code\b.*$", re.MULTILINE)
-_BEGIN = re.compile(r"^\s*# lesson: ([\w-]+)$")
-_END = re.compile(r"^\s*# end lesson$")
+_BEGIN = re.compile(r"^\s*(?:#|//) lesson: ([\w-]+)$")  # Python or C++
+_END = re.compile(r"^\s*(?:#|//) end lesson$")
 
 
 def lesson_folders() -> list[Path]:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,10 +142,15 @@ class AdapterBank:
         touched = {layer for adapter in adapters.values() for layer in adapter.layers}
         replace(model, lambda name, _: name in touched, lambda name, module: _Adapted(name, module, self))
 
-    def select(self, tokens: Sequence[tuple[str | None, int]]) -> None:
-        """So many tokens of this adapter (None: of the model as it is), then so many of the next, ..."""
-        self.selected, at = [], 0
+    @contextmanager
+    def select(self, tokens: Sequence[tuple[str | None, int]]) -> Iterator[None]:
+        """Within the block, so many tokens of this adapter (None: of the model as it is), then so many of the next, ..."""
+        at = 0
         for name, count in tokens:
             if name is not None:
                 self.selected.append((self.adapters[name], (at, at + count)))
             at += count
+        try:
+            yield
+        finally:
+            self.selected.clear()

@@ -23,6 +23,7 @@ from danlu.models.blocks import (
 )
 from danlu.models.hub import read_config, write_config
 from danlu.models.moe import MixtralExpert, Router, SparseMoE
+from danlu.models.paged import PagedCache
 from danlu.models.rotary import Rotary
 from danlu.models.shape import DecoderConfig
 from danlu.ops.attention import additive, causal_mask, packed_mask
@@ -120,14 +121,15 @@ class Decoder(LanguageModel):
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         if self.config.traits.gemma:  # the factor in the weights' precision, as in training
             x = x * torch.tensor(self.config.hidden_size**0.5, dtype=x.dtype, device="cpu").item()
-        views = {kind: self._view(kind, batch, positions, x, cached=cache is not None) for kind in set(self._kinds)}
+        views = {kind: self._view(kind, batch, positions, x, cache) for kind in set(self._kinds)}
         for number, layer in enumerate(self.model.layers):
             x = layer(x, views[self._kinds[number]], cache, number)
         return self.model.norm(x)
 
-    def _view(self, kind: str, batch: Mapping[str, Tensor], positions: Tensor, x: Tensor, *, cached: bool) -> View:
+    def _view(self, kind: str, batch: Mapping[str, Tensor], positions: Tensor, x: Tensor, cache: Cache | None) -> View:
         """What layers of this kind see."""
-        rotary = self._rotaries[kind](positions)
+        turn, cached = self._rotaries[kind], cache is not None
+        rotary = turn.each(positions) if isinstance(cache, PagedCache) else turn(positions)
         window = self.config.sliding_window if kind == "sliding_attention" else None
         allowed = None
         if "segment_ids" in batch and not cached:

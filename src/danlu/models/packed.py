@@ -1,6 +1,7 @@
 """A Llama-shaped decoder with int8 or int4 weights, computed by the C++ kernels: the same model, several times as fast."""
 
 import ctypes
+import threading
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -84,6 +85,7 @@ class PackedDecoder(LanguageModel):
         self._head = pack_int8(model.lm_head.weight.detach())
         self._embedding = None if model.tied() else model.model.embed_tokens.weight.detach()
         self._room_for: dict[str, Tensor] = {}
+        self._lock = threading.Lock()
         self._cache: PagedCache | None = None
         shape = self.config
         self._shape = kernels.Shape(
@@ -99,6 +101,10 @@ class PackedDecoder(LanguageModel):
 
     def hidden(self, batch: Mapping[str, Tensor], cache: Cache | None = None) -> Tensor:
         """[B, T] ids -> [B, T, D]. cache: a PagedCache of `new_paged`, on which the sequences were selected."""
+        with self._lock:  # the room for a pass is shared
+            return self._hidden(batch, cache)
+
+    def _hidden(self, batch: Mapping[str, Tensor], cache: Cache | None) -> Tensor:
         ids = batch["input_ids"]
         if cache is None:
             cache = self._own_cache(batch)
@@ -116,6 +122,10 @@ class PackedDecoder(LanguageModel):
         )
 
     def logits(self, hidden: Tensor) -> Tensor:
+        with self._lock:
+            return self._logits(hidden)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
         flat = hidden.reshape(-1, hidden.shape[-1]).float().contiguous()
         out = torch.empty(len(flat), self._head.padded_rows)
         for start in range(0, len(flat), _AT_ONCE):
@@ -238,7 +248,7 @@ class PackedDecoder(LanguageModel):
             used = span.pages[:width]
             tables[number, : len(used)] = torch.tensor(used, dtype=torch.int32)
         places = torch.tensor([sequence, position], dtype=torch.int32)
-        cosine, sine = (part[0, 0].contiguous() for part in self._rotary(places[1][None].long()))
+        cosine, sine = (part[0, 0].contiguous() for part in self._rotary.each(places[1][None].long()))
         keep = (tables, places, torch.tensor(tiles, dtype=torch.int32), cosine, sine)
         self._now = keep  # the structs hold addresses only
         longest = width * PAGE

@@ -26,7 +26,7 @@ class PagedCache:
     """A `Cache` (danlu.models.base) of `pages` pages of 16 tokens (Kwon et al. 2023, PagedAttention).
 
     A sequence has a table: page number i of it holds its tokens 16 i to 16 i + 15. Which pages belong to whom is not
-    known here (see danlu.generate.blocks). `select` names the sequences of the next pass, whose tokens then come end to
+    known here (see danlu.generate.pages). `select` names the sequences of the next pass, whose tokens then come end to
     end in one row: a pass has no padding, whatever the lengths.
 
     keys: [layers, pages, heads, head_dim, 16]; values: [layers, pages, heads, 16, head_dim]. The 16 keys of a page lie
@@ -59,8 +59,9 @@ class PagedCache:
             self._places = torch.tensor(pages, device=self.keys.device), self.positions % PAGE
             self._groups = self._grouped()
         pages, slots = self._places
-        self.keys[layer][pages, :, :, slots] = k[0].transpose(0, 1).to(self.keys.dtype)
-        self.values[layer][pages, :, slots] = v[0].transpose(0, 1).to(self.values.dtype)
+        most = torch.finfo(self.keys.dtype).max  # infinity would outlive its request in a reused page
+        self.keys[layer][pages, :, :, slots] = k[0].transpose(0, 1).clamp(-most, most).to(self.keys.dtype)
+        self.values[layer][pages, :, slots] = v[0].transpose(0, 1).clamp(-most, most).to(self.values.dtype)
         mixed = torch.empty_like(q)
         for rows, tables in self._groups:
             keys = self.keys[layer][tables].permute(0, 2, 1, 4, 3).flatten(2, 3)  # [n, G, pages · 16, d]

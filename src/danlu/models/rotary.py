@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from danlu.core.config import Config, doc
@@ -97,6 +98,20 @@ class Rotary:
         if self.attention_factor != 1.0:
             cos, sin = cos * self.attention_factor, sin * self.attention_factor
         return cos, sin
+
+    def each(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """As a call, but where the scaling follows the length, each token is turned by the base for its own position.
+
+        So a token's angles do not depend on what else is in the pass, which is what requests that share a pass, or the
+        pages of a prefix, need. Up to the learned context nothing differs.
+        """
+        if self.scaling is None or self.scaling.rope_type != "dynamic":
+            return self(position_ids)
+        lengths, place = torch.unique(position_ids.clamp_min(self.context - 1) + 1, return_inverse=True)
+        table = torch.stack([self._scaled(int(length)) for length in lengths.tolist()]).to(position_ids.device)
+        angles = position_ids[..., None].float() * table[place]
+        angles = torch.cat((angles, angles), dim=-1)[:, None]
+        return angles.cos(), angles.sin()
 
     def _scaled(self, length: int) -> Tensor:
         scaling = self.scaling

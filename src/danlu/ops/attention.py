@@ -65,6 +65,7 @@ def packed_mask(segment_ids: Tensor, window: int | None = None) -> Tensor:
 # end lesson
 
 
+# lesson: mutual-mask
 def mutual_mask(segment_ids: Tensor, reach: int | None = None) -> Tensor:
     """Attention to both sides, as in encoders, that does not cross documents: `packed_mask` without its direction.
 
@@ -73,6 +74,9 @@ def mutual_mask(segment_ids: Tensor, reach: int | None = None) -> Tensor:
     """
     same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
     return same if reach is None else same.triu(-reach).tril(reach)
+
+
+# end lesson
 
 
 def causal_mask(length: int, window: int, device: torch.device) -> Tensor:

@@ -86,6 +86,7 @@ static inline float from_half(half h) {
 }
 
 static inline half to_half(float x) {
+    x = x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x;  // infinity would outlive its request in a reused page
 #if defined(__F16C__)
     return _cvtss_sh(x, 0);
 #else
@@ -183,6 +184,7 @@ static inline void quantise_group(f32x16 low, f32x16 high, int8_t *codes, float 
     *sum = total(first + second);
 }
 
+// lesson: tile
 // 16 rows of the matrix times R tokens: each weight is loaded once and used R times.
 template <int64_t KIND, int R>
 static inline void tile(const Matrix &m, int64_t block, const Quantised &x, int64_t token, float *out, int64_t stride, bool add) {
@@ -232,6 +234,7 @@ static inline void tile(const Matrix &m, int64_t block, const Quantised &x, int6
         store(to, add ? load(to) + sum[r] : sum[r]);
     }
 }
+// end lesson
 
 // out [tokens, stride] = (or +=) x matrixᵀ. Called by all threads; ends with a barrier.
 template <int64_t KIND>

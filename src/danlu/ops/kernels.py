@@ -99,7 +99,16 @@ def kernel_fault() -> str:
 @cache
 def load_kernels() -> ctypes.CDLL:
     """The compiled kernels, built when they are not yet. Raises ConfigError when they cannot be."""
-    library = ctypes.CDLL(str(_built()))
+    try:
+        library = ctypes.CDLL(str(_built()))
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ConfigError(
+            tr(f"the kernels cannot be built or loaded: {error}", f"内核无法构建或加载:{error}"),
+            tr(
+                "set XDG_CACHE_HOME to a folder that can be written and executed from",
+                "请把 XDG_CACHE_HOME 设为可写、可执行的文件夹",
+            ),
+        ) from None
     library.decoder_layers.argtypes = [_ptr, _ptr, _i64, _ptr]
     library.linear.argtypes = [_ptr, _ptr, _i64, _ptr, _ptr, _i64]
     library.embed.argtypes = [_ptr, _ptr, _i64, _ptr]

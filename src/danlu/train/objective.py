@@ -70,6 +70,7 @@ def expert_balance(loss: Loss, routings: Sequence[Routing], batch: Batch, coeffi
 # end lesson
 
 
+# lesson: aligned
 def aligned_cross_entropy(model: nn.Module, batch: Batch) -> Loss:
     """The sum of -log p(label t | the hidden state at t): for encoder-decoders, and for masked tokens.
 
@@ -79,3 +80,6 @@ def aligned_cross_entropy(model: nn.Module, batch: Batch) -> Loss:
     hidden, targets = align(model.hidden(batch), batch["labels"])
     total = linear_cross_entropy(model.transform(hidden), model.output_weight, targets, model.output_bias)
     return Loss(total, torch.tensor(targets.numel(), device=total.device), {})
+
+
+# end lesson
