@@ -39,7 +39,9 @@ def forms() -> dict[str, Path]:
 
 def question(tokenizer: Tokenizer, tokens: int, start: int = 0) -> list[int]:
     """A prompt of exactly so many ids: numbered facts, other ones from each `start`."""
-    lines = [f"Fact {n}: the square of {n} is {n * n}, and its cube is {n * n * n}." for n in range(start, start + tokens)]
+    lines = [
+        f"Fact {n}: the square of {n} is {n * n}, and its cube is {n * n * n}." for n in range(start, start + tokens)
+    ]
     return tokenizer.encode("\n".join(lines))[:tokens]
 
 

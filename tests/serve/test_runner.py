@@ -4,6 +4,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,18 +140,28 @@ def test_leaving_a_job_frees_its_row_for_the_next(slow: Engine):
 
 def test_a_failed_step_is_told_and_logged_and_the_next_request_works(slow: Engine, caplog: pytest.LogCaptureFixture):
     ids = slow.encode("山")
-    beyond = [10**6]  # no such row in the embedding: the forward pass raises
+    forward, failing = slow._stepper._forward, [True]
+
+    def break_down(parts: list[Any]) -> Any:
+        if failing[0]:
+            raise IndexError("the forward pass broke down")
+        return forward(parts)
+
+    slow._stepper._forward = break_down  # type: ignore[method-assign]
 
     async def scene(runner: Runner) -> None:
         with pytest.raises(EngineFailedError):
-            await read(runner.submit([(beyond, LONG)]))
+            await read(runner.submit([(ids, LONG)]))
+        failing[0] = False
         assert runner.failures == 1
         assert runner.healthy
         await asyncio.wait_for(read(runner.submit([(ids, SamplingParams(max_tokens=2))])), 30)
+        failing[0] = True
         for _ in range(3):
             with pytest.raises(EngineFailedError):
-                await read(runner.submit([(beyond, LONG)]))
+                await read(runner.submit([(ids, LONG)]))
         assert not runner.healthy  # what fails every time needs more than patience
+        failing[0] = False
         await asyncio.wait_for(read(runner.submit([(ids, SamplingParams(max_tokens=2))])), 30)
         assert runner.healthy
 

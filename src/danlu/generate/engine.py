@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import index
 from pathlib import Path
 
+import torch
+
 from danlu.core.errors import ConfigError, ContextError
 from danlu.core.i18n import tr
 from danlu.generate.choose import Row
@@ -91,6 +93,10 @@ class Engine:
     @property
     def model(self) -> LanguageModel:
         return self._stepper.model
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
 
     @property
     def scheduler(self) -> Scheduler:

@@ -34,6 +34,7 @@ class Stepper:
         self.vocab_size = int(model.hf_config()["vocab_size"])
         self.lock = threading.Lock()
         self.cancelled: set[int] = set()
+        self._lost: list[Event] = []  # of a step that failed
         self.watch: Callable[[Step], None] | None = None
         self.guessed = self.guessed_right = self.steps = 0
         pages = page_count(model, config)
@@ -60,11 +61,12 @@ class Stepper:
     def step(self) -> list[Event]:
         """One token, or more with guesses, for every request whose prompt is read; and the ends of what was cancelled.
 
-        When it raises, the requests that it computed are cancelled: what they said may be lost in part.
+        When it raises, the requests that it computed have ended: what they said may be lost in part. Whoever waits for
+        them hears "cancelled" from the next step.
         """
         began = time.perf_counter()
         with self.lock:
-            gone = self._drop_cancelled()
+            gone, self._lost = self._lost + self._drop_cancelled(), []
             plan = self.scheduler.plan()
         if not plan.parts:
             return gone
@@ -75,7 +77,7 @@ class Stepper:
             events, right = self._choose(parts, logits, masks.result() if masks else None)
         except BaseException:
             with self.lock:
-                self.cancelled |= {part.request.number for part in plan.parts}
+                self._lost = gone + [self._cancel(part.request) for part in plan.parts]
             raise
         for part in parts:
             self.scheduler.computed(part, right.get(part.request.number, 0))
@@ -91,12 +93,12 @@ class Stepper:
 
     def _drop_cancelled(self) -> list[Event]:
         gone, self.cancelled = self.cancelled, set()
-        events = []
-        for request in [*self.scheduler.running, *self.scheduler.waiting] if gone else []:
-            if request.number in gone:
-                self._end(request)
-                events.append(Event(request.number, request.answer.finish(), _completion(request, "cancelled")))
-        return events
+        known = [*self.scheduler.running, *self.scheduler.waiting] if gone else []
+        return [self._cancel(request) for request in known if request.number in gone]
+
+    def _cancel(self, request: Request) -> Event:
+        self._end(request)
+        return Event(request.number, request.answer.finish(), _completion(request, "cancelled"))
 
     def _end(self, request: Request) -> None:
         self.scheduler.remove(request)
