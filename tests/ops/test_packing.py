@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from danlu.core.errors import ConfigError
-from danlu.ops.packing import GROUP, LANES, pack_int4, pack_int8, pack_int8_codes, unpack
+from danlu.ops.packing import GROUP, LANES, pack_int4, pack_int8, pack_int8_codes, together, unpack
 
 gguf = pytest.importorskip("gguf")
 
@@ -80,3 +80,18 @@ def test_other_widths_are_refused():
 def test_size_is_what_a_pass_reads():
     packed = pack_int4(matrix(32, 64))
     assert packed.bytes == 32 * 64 // 2 + 2 * (32 * 64 // GROUP * 2)
+
+
+def test_together_they_are_the_same_one_behind_the_other():
+    several = [
+        pack_int8(matrix(40, 96)),
+        pack_int4(matrix(64, 128)),
+        pack_int8_codes(torch.ones(20, 64, dtype=torch.int8), torch.rand(20)),
+    ]
+    moved = together(several)
+    for before, after in zip(several, moved, strict=True):
+        assert torch.equal(unpack(before), unpack(after))
+        assert after.codes.data_ptr() % 64 == after.scales.data_ptr() % 64 == 0
+    places = [one.codes.data_ptr() for one in moved]
+    assert places == sorted(places)
+    assert places[-1] - places[0] < sum(one.bytes for one in several) + 1024

@@ -17,7 +17,7 @@ from danlu.models.paged import PAGE, PagedCache, Span
 from danlu.models.quantised import Int8Linear
 from danlu.ops import kernels
 from danlu.ops.kernels import pointer
-from danlu.ops.packing import GROUP, LANES, Packed, pack_int4, pack_int8, pack_int8_codes, unpack
+from danlu.ops.packing import GROUP, LANES, Packed, pack_int4, pack_int8, pack_int8_codes, together, unpack
 
 __all__ = ["PackedDecoder", "unpackable"]
 
@@ -74,15 +74,16 @@ class PackedDecoder(LanguageModel):
         self._rotary = model._rotaries["full_attention"]
         self._hf_config, self._context = model.hf_config(), model.context
         self._library = kernels.load_kernels()
-        self._kept: list[Tensor | Packed] = []  # what the structs point into
+        self._kept: list[Tensor] = []  # what the structs point into, beside the matrices
         self._layers = (kernels.Layer * len(model.model.layers))()
         self._windows = [
             model.config.sliding_window if kind == "sliding_attention" else None for kind in model.config.kinds
         ]
+        packed = [one for layer in model.model.layers for one in self._pack_layer(layer)]
+        *self._matrices, self._head = together([*packed, pack_int8(model.lm_head.weight.detach())])
         for number, layer in enumerate(model.model.layers):
-            self._pack_layer(self._layers[number], layer, number)
+            self._fill(self._layers[number], layer, number)
         self._norm = model.model.norm.weight.detach().float()
-        self._head = pack_int8(model.lm_head.weight.detach())
         self._embedding = None if model.tied() else model.model.embed_tokens.weight.detach()
         self._room_for: dict[str, Tensor] = {}
         self._lock = threading.Lock()
@@ -160,7 +161,7 @@ class PackedDecoder(LanguageModel):
     @property
     def weight_bytes(self) -> int:
         """What generating a token reads of the weights."""
-        return sum(kept.bytes for kept in (*self._kept, self._head) if isinstance(kept, Packed))
+        return sum(matrix.bytes for matrix in (*self._matrices, self._head))
 
     def new_cache(self, rows: int, length: int) -> KVCache:
         shape = (len(self._layers), rows, self.config.kv_heads, length, self.config.width_of_head)
@@ -171,16 +172,21 @@ class PackedDecoder(LanguageModel):
 
     # --- packing ----------------------------------------------------------------------------------------------------
 
-    def _pack_layer(self, to: kernels.Layer, layer: nn.Module, number: int) -> None:
+    def _pack_layer(self, layer: nn.Module) -> list[Packed]:
+        """Its matrices, in the order in which a pass reads them."""
         assert isinstance(layer, DecoderLayer)
         attention, mlp = layer.self_attn, layer.mlp
-        assert isinstance(attention, Attention)
         assert isinstance(mlp, GatedMLP)
+        groups = (attention.q_proj, attention.k_proj, attention.v_proj), (attention.o_proj,), (mlp.gate_proj, mlp.up_proj), (mlp.down_proj,)  # fmt: skip
+        return [self._packed(linears) for linears in groups]
+
+    def _fill(self, to: kernels.Layer, layer: nn.Module, number: int) -> None:
+        """The struct of a layer: addresses of its matrices, norms and biases."""
+        assert isinstance(layer, DecoderLayer)
+        attention = layer.self_attn
+        assert isinstance(attention, Attention)
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        to.qkv = self._keep(self._packed(projections))
-        to.output = self._keep(self._packed((attention.o_proj,)))
-        to.gate_up = self._keep(self._packed((mlp.gate_proj, mlp.up_proj)))
-        to.down = self._keep(self._packed((mlp.down_proj,)))
+        to.qkv, to.output, to.gate_up, to.down = (one.struct() for one in self._matrices[4 * number : 4 * number + 4])
         to.attention_norm = self._floats(layer.input_layernorm.weight)
         to.mlp_norm = self._floats(layer.post_attention_layernorm.weight)
         if attention.q_norm is not None and attention.k_norm is not None:
@@ -201,10 +207,6 @@ class PackedDecoder(LanguageModel):
             return pack_int8_codes(torch.cat([linear.weight for linear in codes]), scales)
         whole = torch.cat([_weight(linear) for linear in linears])
         return pack_int4(whole) if self.bits == "int4" else pack_int8(whole)
-
-    def _keep(self, packed: Packed) -> kernels.Matrix:
-        self._kept.append(packed)
-        return packed.struct()
 
     def _floats(self, tensor: Tensor) -> int:
         kept = tensor.detach().float().contiguous().clone()

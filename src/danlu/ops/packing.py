@@ -1,6 +1,8 @@
 """Weights in 8 or 4 bits, laid out for the kernels: what each number on disk becomes, and back."""
 
-from collections.abc import Callable, Iterator
+import mmap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,10 +12,11 @@ from danlu.core.errors import ConfigError
 from danlu.core.i18n import tr
 from danlu.ops.kernels import Matrix, pointer
 
-__all__ = ["GROUP", "LANES", "Packed", "pack_int4", "pack_int8", "pack_int8_codes", "unpack"]
+__all__ = ["GROUP", "LANES", "Packed", "pack_int4", "pack_int8", "pack_int8_codes", "together", "unpack"]
 
 LANES = 16  # rows that are computed side by side
 GROUP = 32  # columns that share a scale
+_LINE, _LARGE = 64, 2**21  # bytes of a cache line, of a large page
 _ROWS_AT_ONCE = 256  # what is worked on stays in the cache of a core
 _SHRINK = (1.0, 0.92, 0.84)  # how much of a group's range 4 bits are spread over, at first
 _ON_A_GRID = tuple(15 / steps for steps in range(15, 6, -1))  # a range of fewer steps than 15, as GGUF's Q4_0 leaves it
@@ -78,6 +81,32 @@ def pack_int4(weight: Tensor) -> Packed:
     fit to those codes, and the best of the tries is kept. Weights that were of this kind before keep their codes.
     """
     return _pack("int4_group", weight, _quantise_int4)
+
+
+def together(matrices: Sequence[Packed]) -> list[Packed]:
+    """The same matrices, one behind the other in memory, in large pages where the system has them.
+
+    A pass reads all of it in this order: with pages of 2 MB instead of 4 KB the processor looks up far fewer addresses,
+    and fetches ahead across matrices.
+    """
+    tensors = [tensor for one in matrices for tensor in (one.codes, one.scales, one.offsets) if tensor is not None]
+    sizes = [-(-tensor.nbytes // _LINE) * _LINE for tensor in tensors]
+    room = mmap.mmap(-1, sum(sizes) + _LARGE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them: small pages are as right, only slower
+            room.madvise(mmap.MADV_HUGEPAGE)
+    whole = torch.frombuffer(room, dtype=torch.uint8)
+    at = -whole.data_ptr() % _LARGE
+    moved = []
+    for tensor, size in zip(tensors, sizes, strict=True):
+        place = whole[at : at + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        moved.append(place.copy_(tensor))
+        at += size
+    left = iter(moved)
+    return [
+        one._replace(codes=next(left), scales=next(left), offsets=None if one.offsets is None else next(left))
+        for one in matrices
+    ]
 
 
 def unpack(packed: Packed) -> Tensor:
