@@ -1,7 +1,11 @@
 """SmolLM2-135M-Instruct in the forms that the measurements of generation compare, and llama.cpp to run it."""
 
+import atexit
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +13,6 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import torch
-import xllamacpp
 
 from danlu.core.assets import asset_path
 from danlu.core.folder import Lineage
@@ -45,29 +48,53 @@ def question(tokenizer: Tokenizer, tokens: int, start: int = 0) -> list[int]:
     return tokenizer.encode("\n".join(lines))[:tokens]
 
 
+_SERVE = """
+import sys, xllamacpp
+path, context, rows, threads = sys.argv[1], *map(int, sys.argv[2:])
+params = xllamacpp.CommonParams()
+params.model.path = path
+params.n_ctx, params.n_parallel, params.n_gpu_layers, params.verbosity = context * rows, rows, 0, -1
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+server = xllamacpp.Server(params)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+"""
+
+
 class LlamaCpp:
-    """A server of llama.cpp in this process, on as many threads as torch has."""
+    """A server of llama.cpp in a process of its own, on as many threads as torch has.
+
+    It sleeps (SIGSTOP) but while it is asked: idle, its threads poll, which would slow down whoever is measured next.
+    """
 
     def __init__(self, path: Path, context: int, rows: int = 1) -> None:
-        params = xllamacpp.CommonParams()
-        params.model.path = str(path)
-        params.n_ctx, params.n_parallel, params.n_gpu_layers = context * rows, rows, 0
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = torch.get_num_threads()
-        params.verbosity = -1
-        self._server = xllamacpp.Server(params)
+        command = [sys.executable, "-c", _SERVE, str(path), str(context), str(rows), str(torch.get_num_threads())]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+        assert self._process.stdout is not None
+        self._address = next(line.strip() for line in self._process.stdout if line.startswith("http"))
         self._pool = ThreadPoolExecutor(rows)
+        atexit.register(self._process.kill)
+        self._process.send_signal(signal.SIGSTOP)
 
     def complete(self, ids: Sequence[int], tokens: int, *, cache: bool = False) -> dict[str, Any]:
         """Its reply, with `timings` of its own: prompt_ms and predicted_ms leave HTTP out."""
+        return self.together([ids], tokens, cache=cache)[0]
+
+    def _ask(self, ids: Sequence[int], tokens: int, cache: bool) -> dict[str, Any]:
         body = {"prompt": list(ids), "n_predict": tokens, "temperature": 0.0, "top_k": 1, "cache_prompt": cache, "ignore_eos": True}  # fmt: skip
-        address = f"{self._server.listening_address}/completion"
-        request = Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        request = Request(
+            f"{self._address}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
         with urlopen(request, timeout=600) as reply:
             return json.load(reply)
 
     def together(self, prompts: Sequence[Sequence[int]], tokens: int, *, cache: bool = False) -> list[dict[str, Any]]:
         """All at once."""
-        return list(self._pool.map(lambda ids: self.complete(ids, tokens, cache=cache), prompts))
+        self._process.send_signal(signal.SIGCONT)
+        try:
+            return list(self._pool.map(lambda ids: self._ask(ids, tokens, cache), prompts))
+        finally:
+            self._process.send_signal(signal.SIGSTOP)
 
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

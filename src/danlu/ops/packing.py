@@ -91,10 +91,12 @@ def together(matrices: Sequence[Packed]) -> list[Packed]:
     """
     tensors = [tensor for one in matrices for tensor in (one.codes, one.scales, one.offsets) if tensor is not None]
     sizes = [-(-tensor.nbytes // _LINE) * _LINE for tensor in tensors]
-    room = mmap.mmap(-1, sum(sizes) + _LARGE)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux
+        room = mmap.mmap(-1, sum(sizes) + _LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with suppress(OSError):  # a kernel without them: small pages are as right, only slower
             room.madvise(mmap.MADV_HUGEPAGE)
+    else:
+        room = mmap.mmap(-1, sum(sizes) + _LARGE)
     whole = torch.frombuffer(room, dtype=torch.uint8)
     at = -whole.data_ptr() % _LARGE
     moved = []
