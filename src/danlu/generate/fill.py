@@ -72,12 +72,12 @@ def fill_blanks(model: LanguageModel, tokenizer: Tokenizer, text: str, top: int 
         )
     hidden = model.eval().hidden({"input_ids": ids})
     probabilities = model.logits(hidden[ids == tokenizer.mask_id]).float().softmax(-1)
+    probabilities = probabilities[..., : tokenizer.vocab_size]  # a matrix may be padded to a round size
     best = probabilities.topk(min(top, probabilities.shape[-1]), dim=-1)
     return [
         [
             Candidate(number, _spell(number, tokenizer), share)
             for number, share in zip(numbers, shares, strict=True)
-            if number < tokenizer.vocab_size  # a matrix may be padded to a round size
         ]
         for numbers, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
