@@ -75,10 +75,7 @@ def fill_blanks(model: LanguageModel, tokenizer: Tokenizer, text: str, top: int 
     probabilities = probabilities[..., : tokenizer.vocab_size]  # a matrix may be padded to a round size
     best = probabilities.topk(min(top, probabilities.shape[-1]), dim=-1)
     return [
-        [
-            Candidate(number, _spell(number, tokenizer), share)
-            for number, share in zip(numbers, shares, strict=True)
-        ]
+        [Candidate(number, _spell(number, tokenizer), share) for number, share in zip(numbers, shares, strict=True)]
         for numbers, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
 
