@@ -155,7 +155,8 @@ def setting_map(settings: Mapping[str, Any], key: str, where: str) -> dict[str, 
 def check_size(settings: Mapping[str, Any], key: str, where: str) -> None:
     """Positive whole numbers of a size that a model can have, for what is computed with before the shape checks it."""
     value = settings.get(key)
-    if value is not None and not (isinstance(value, int) and 0 < value <= 2**31):
+    most = 4096 if key == "num_hidden_layers" else 2**31  # a list is made of the layers
+    if value is not None and not (isinstance(value, int) and 0 < value <= most):
         raise ConfigError(tr(f"{where}: {key} is not a size: {value!r}", f"{where}:{key} 不是合理的大小:{value!r}"))
 
 
