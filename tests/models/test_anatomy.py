@@ -78,7 +78,6 @@ def test_who_sees_whom():
     assert dissect(config_of("qwen2")).shape.looks == (Look(True),) * 3
 
 
-@pytest.mark.skipif("bert" not in HERE, reason="encoders are not there")
 def test_who_sees_whom_in_encoders():
     told = dissect(config_of("bert")).shape
     assert told.looks == (Look(False),) * 3
@@ -89,7 +88,6 @@ def test_who_sees_whom_in_encoders():
     assert modern.gated
 
 
-@pytest.mark.skipif("t5" not in HERE, reason="t5 is not there")
 def test_who_sees_whom_in_an_encoder_decoder():
     told = dissect(config_of("t5")).shape
     assert told.looks == (Look(False),) * 2 + (Look(True), Look(False)) * 3
