@@ -1,0 +1,1 @@
+"""The steps of the workshop: one technique a file, each on the text of one row or over the whole corpus."""
