@@ -44,6 +44,9 @@ _SPACED = {
     "model-attention": "model attention",
     "model-probabilities": "model probabilities",
     "engine-trace": "engine trace",
+    "data-augment": "data augment",
+    "data list-steps": "data steps",
+    "data-ablate": "data ablate",
 }
 
 

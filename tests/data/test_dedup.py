@@ -1,4 +1,11 @@
-from danlu.data.dedup import Deduplicator, content_hash
+from collections import Counter
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from danlu.data.dedup import Deduplicator, content_hash, corpus_rows, first_equal, settle_copies
+from danlu.data.step import Drop
 
 
 def test_hash_is_stable_and_seeded():
@@ -11,3 +18,22 @@ def test_first_of_equal_texts_is_new():
     seen = Deduplicator()
     assert [seen.is_new(text) for text in ("a b", "c", "a b", "a  b\n", "A b")] == [True, True, False, False, True]
     assert len(seen) == 3
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=8), max_size=5))
+def test_first_equal_as_a_dictionary(parts: list[list[tuple[int, int]]]):
+    arrays = [np.array([(a << 62, b) for a, b in part], np.uint64).reshape(-1, 2) for part in parts]
+    first: dict[tuple[int, int], int] = {}
+    wanted = [first.setdefault(one, number) for number, one in enumerate(one for part in parts for one in part)]
+    assert first_equal(arrays).tolist() == wanted
+
+
+def test_rows_of_the_corpus():
+    assert corpus_rows([3, 0, 2]).tolist() == [0, 3, 3, 5]
+    assert corpus_rows([]).tolist() == [0]
+
+
+def test_settle_copies():
+    rows, tally = [{"id": "a"}, {"id": "b"}], Counter()
+    assert settle_copies(rows, np.array([-1, 7]), "same", tally) == [rows[0], Drop("same", "#7")]
+    assert tally == {"kept": 1}

@@ -1,4 +1,4 @@
-"""Take chosen files out of a tar, a zip or a folder that nobody vouches for.
+"""Take chosen files out of a tar, a zip, a Debian package or a folder that nobody vouches for.
 
 Nothing is executed, linked or given a mode: each member is read and written as plain bytes. What would
 escape the target folder, is not a plain file, or unpacks to more than a bound, is refused.
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from danlu.core.debian import AR_MAGIC, open_deb
 from danlu.core.errors import AssetError
 from danlu.core.files import human_size
 from danlu.core.i18n import tr
@@ -84,7 +85,7 @@ def extract(
     limit: int = _LIMIT,
     advance: Callable[[int], None] = lambda size: None,
 ) -> dict[str, str]:
-    """Copy the files that fit one of the globs `members` from `archive` (tar, zip or folder) into `into`.
+    """Copy the files that fit one of the globs `members` from `archive` (tar, zip, deb or folder) into `into`.
 
     `strip` is a leading folder that is left out of the written names; `rename` gives single members a
     name of their own and takes them too. `limit` bounds the bytes unpacked, in a tar also those skipped.
@@ -154,7 +155,7 @@ def _members(archive: Path, budget: _Budget) -> Iterator[_Member]:
 
 def _start(archive: Path) -> bytes:
     with archive.open("rb") as file:
-        return file.read(6)
+        return file.read(len(AR_MAGIC))
 
 
 def _in_folder(folder: Path) -> Iterator[_Member]:
@@ -180,12 +181,16 @@ def _in_zip(archive: Path) -> Iterator[_Member]:
 
 def _in_tar(archive: Path, budget: _Budget) -> Iterator[_Member]:
     start = _start(archive)
+    is_deb = start == AR_MAGIC
     reader = next((opener for magic, opener in _READERS.items() if start.startswith(magic)), open)
-    with reader(archive, "rb") as stream, tarfile.open(fileobj=_Counted(stream, budget), mode="r|") as opened:  # pyright: ignore[reportCallIssue, reportArgumentType]
-        for info in opened:
-            if not info.isdir():
-                content = cast(Callable[[], IO[bytes]], lambda info=info: opened.extractfile(info))
-                yield _Member(info.name, info.isreg(), content, spent=True)
+    with open_deb(archive) if is_deb else reader(archive, "rb") as stream:
+        counted = cast(IO[bytes], _Counted(stream, budget))
+        with tarfile.open(fileobj=counted, mode="r|") as opened:
+            for info in opened:
+                if not info.isdir():
+                    content = cast(Callable[[], IO[bytes]], lambda info=info: opened.extractfile(info))
+                    name = info.name.removeprefix("./") if is_deb else info.name  # as Debian writes all its names
+                    yield _Member(name, info.isreg(), content, spent=True)
 
 
 def _shorten(name: str, strip: str) -> str:

@@ -22,6 +22,7 @@ from pydantic import model_validator
 
 from danlu.core.archive import extract, matches
 from danlu.core.config import Config, load_yaml
+from danlu.core.debian import fetch_deb, other_versions
 from danlu.core.errors import AssetError, DanluError, FolderError, MissingExtraError, StorageError
 from danlu.core.fetch import Unreachable, download, fetch_hf, fetch_npm, pypi_link
 from danlu.core.files import atomic_folder, human_size, read_json, sha256_file, storage_errors, write_json
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
 __all__ = ["Asset", "Source", "Words", "asset_path", "cache_folder", "catalogue", "find", "is_cached", "pull"]
 
 _MANIFEST, _LICENCE = "asset.json", "LICENSE"
-_KINDS = ("npm", "pypi", "hf", "file")
+_KINDS = ("npm", "pypi", "deb", "hf", "file")
 _MIRRORS = {
     "npm": "npm config set registry ADDRESS",
     "pypi": "pip config set global.index-url ADDRESS",
     "hf": "export HF_ENDPOINT=ADDRESS",
+    "deb": "/etc/apt/sources.list",
 }
 
 
@@ -54,7 +56,8 @@ class Words(Config):
 class Source(Config):
     """One place an asset comes from, and which of its files make the asset.
 
-    `spec` is `npm:package@version`, `pypi:package==version`, `hf:org/name@revision` or `file:path`.
+    `spec` is `npm:package@version`, `pypi:package==version`, `deb:package=version`, `hf:org/name@revision`
+    or `file:path`.
     """
 
     spec: str
@@ -77,7 +80,7 @@ class Source(Config):
     def _complete(self) -> Self:
         if self.kind not in _KINDS or not self.place:
             raise ValueError(f"spec must begin with one of {', '.join(f'{kind}:' for kind in _KINDS)}")
-        if self.kind in ("npm", "pypi") and not (self.file and self.sha256 and self.size):
+        if self.kind in ("npm", "pypi", "deb") and not (self.file and self.sha256 and self.size):
             raise ValueError(f"{self.spec} needs file, sha256 and size")
         return self
 
@@ -160,7 +163,7 @@ def is_cached(asset: Asset, *, thorough: bool = False) -> bool:
 def pull(name: str, *, progress: bool = True, source: str | None = None) -> Path:
     """Fetch an asset into the cache, once, and return its folder.
 
-    `source` restricts where from: one of the entry's specs, a kind ('npm', 'pypi', 'hf'), or `file:PATH` for
+    `source` restricts where from: one of the entry's specs, a kind ('npm', 'pypi', 'deb', 'hf'), or `file:PATH` for
     an archive or a folder obtained by other means. Whatever it comes from, its hashes must be the pinned ones.
     Raises AssetError naming every source that failed, StorageError when it does not fit on the disk.
     """
@@ -202,13 +205,22 @@ def _alone(asset: Asset) -> Iterator[None]:
 def _pull_first(asset: Asset, sources: list[Source], progress: bool) -> None:
     """From the first source that gives it."""
     failures: list[tuple[Source, DanluError]] = []
-    for source in sources:
+    for source in _with_other_versions(sources):
         try:
             _pull_from(asset, source, progress)
             return
         except (AssetError, MissingExtraError) as error:
             failures.append((source, error))
     raise _failure(asset, failures)
+
+
+def _with_other_versions(sources: list[Source]) -> Iterator[Source]:
+    """After each Debian package the other versions that apt offers: the asset's content tells whether one will do."""
+    for source in sources:
+        yield source
+        if source.kind == "deb":
+            for place in other_versions(source.place):
+                yield source.model_copy(update={"spec": f"deb:{place}", "sha256": ""})
 
 
 def _pull_from(asset: Asset, source: Source, progress: bool) -> None:
@@ -308,17 +320,23 @@ def _obtained(source: Source, bar: "Progress") -> Iterator[Path]:
     def show(done: int) -> None:
         bar.update(task, completed=done, visible=True)
 
-    if source.kind == "npm":
+    if source.kind == "deb":
+        fetch_deb(source.place, part)
+    elif source.kind == "npm":
         fetch_npm(source.place, part, size=source.size, advance=show)
     else:
         link = pypi_link(source.place.partition("==")[0], source.file)
         download(link, part, size=source.size, advance=show)
     show(source.size)
     found = sha256_file(part)
-    if found != source.sha256:
+    if source.sha256 and found != source.sha256:
         part.unlink()
         raise _mismatch(tr(f"the bytes of {source.spec}", f"{source.spec} 的内容"), source.sha256, found)
-    yield part
+    try:
+        yield part
+    except AssetError:  # another version whose files are not the known ones
+        part.unlink()
+        raise
     part.unlink()
 
 

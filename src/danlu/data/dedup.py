@@ -1,8 +1,18 @@
-"""Exact deduplication by the hash of the content."""
+"""Duplicates: hashes of contents, the first of equal ones, what becomes of the others."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 
-__all__ = ["Deduplicator", "content_hash"]
+import numpy as np
+from numpy.typing import NDArray
+
+from danlu.data.sources import Row
+from danlu.data.step import Drop, Settled
+
+__all__ = ["Deduplicator", "content_hash", "corpus_rows", "first_equal", "settle_copies"]
+
+_SHARES = 16  # of all hashes, by their first bits; each is sorted alone, which bounds the memory
 
 
 def content_hash(text: str, seed: int | None = None) -> str:
@@ -27,3 +37,38 @@ class Deduplicator:
             return False
         self._seen.add(digest)
         return True
+
+
+def corpus_rows(lengths: Sequence[int]) -> NDArray[np.int64]:
+    """int64 [parts + 1]: the number within the corpus of the first row of each part, and of all rows."""
+    return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+
+
+def first_equal(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.int64]:
+    """int64 [N]: of each hash the place of the first that equals it, in all parts one after another.
+
+    parts: uint64 [n, words], hashes of one or two words, memory-mapped perhaps. Beyond the result, memory for about a
+    sixteenth of all hashes is used.
+    """
+    starts = corpus_rows([len(part) for part in parts])
+    found = np.arange(starts[-1])
+    for share in range(_SHARES):
+        places, hashes = [], []
+        for start, part in zip(starts, parts, strict=False):
+            here = np.flatnonzero(part[:, 0] >> np.uint64(60) == share)
+            places.append(start + here)
+            hashes.append(part[here])
+        if not places:
+            continue
+        place, value = np.concatenate(places), np.concatenate(hashes)
+        order = np.lexsort(value.T)  # stable: equal hashes stay in the order of the corpus
+        new = np.ones(len(order), bool)
+        new[1:] = (value[order[1:]] != value[order[:-1]]).any(axis=1)
+        found[place[order]] = place[order][np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
+    return found
+
+
+def settle_copies(rows: Sequence[Row], decision: np.ndarray, reason: str, tally: Counter[str]) -> list[Settled]:
+    """Rows whose decision is -1 stay; the others are dropped, the detail naming the row of the corpus they repeat."""
+    tally["kept"] += int((decision < 0).sum())
+    return [row if copy < 0 else Drop(reason, f"#{copy}") for row, copy in zip(rows, decision.tolist(), strict=True)]

@@ -4,9 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tokenizers
 import torch
-from tokenizers import AddedToken
 
 from danlu.core.config import Config, doc
 from danlu.core.errors import ConfigError, DataError
@@ -48,11 +46,7 @@ class Corrupted(NamedTuple):
 
 def add_sentinels(tokenizer: Tokenizer, count: int) -> Tokenizer:
     """The tokenizer with `<extra_id_0>` to `<extra_id_{count-1}>` as special tokens; those it has already stay."""
-    backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
-    names = [_SENTINEL.format(number) for number in range(count)]
-    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
-    listed = [*tokenizer.config.get("additional_special_tokens", ()), *names]
-    return Tokenizer(backend, {**tokenizer.config, "additional_special_tokens": list(dict.fromkeys(listed))})
+    return tokenizer.with_special([_SENTINEL.format(number) for number in range(count)])
 
 
 def sentinel_ids(tokenizer: Tokenizer) -> list[int]:

@@ -100,10 +100,13 @@ def clean_rows(
 
 def cut_if_few(rows: list[Row]) -> list[Row]:
     """Fewer than `FEW` rows of text alone, cut into about `PIECES` chunks of lines; other rows as they are."""
-    if len(rows) >= FEW or any(set(row) != {"text"} for row in rows):
+    if len(rows) >= FEW or any(set(row) - {"id", "source", "part"} != {"text"} for row in rows):
         return rows
     chunks = (chunk.strip("\n") for chunk in chunk_texts([row["text"] for row in rows], PIECES))
-    return [{"text": chunk} for chunk in chunks if chunk.strip()]
+    told = {name: rows[0][name] for name in ("source",) if rows and name in rows[0]}
+    named = "id" in rows[0] if rows else False
+    cut = [chunk for chunk in chunks if chunk.strip()]
+    return [({"id": f"chunk/{number}"} if named else {}) | told | {"text": text} for number, text in enumerate(cut)]
 
 
 def warn_undecodable(report: ReadReport) -> None:

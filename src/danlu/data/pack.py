@@ -10,7 +10,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-__all__ = ["Document", "Layout", "Tokens", "best_fit_decreasing", "flatten"]
+__all__ = ["Document", "Layout", "Tokens", "best_fit_decreasing", "cut", "flatten", "lay_rows", "ranges"]
+
+NO_LOSS = -100
 
 
 class Document(NamedTuple):
@@ -61,28 +63,30 @@ def flatten(documents: Sequence[Document], seq_len: int, long: Literal["pieces",
     for at, document in zip(starts.tolist(), documents, strict=False):
         if document.mask is not None:
             counted[at : at + len(document.ids)] = document.mask
-    pieces, sizes = _cut(starts[:-1], lengths, seq_len, long)
-    counted, ids = counted[_ranges(pieces, sizes)], ids[_ranges(pieces, sizes)]
+    pieces, sizes = cut(starts[:-1], lengths, seq_len, long)
+    counted, ids = counted[ranges(pieces, sizes)], ids[ranges(pieces, sizes)]
     starts = np.concatenate(([0], np.cumsum(sizes)))
     counted[starts[:-1][sizes > 0]] = False
     useful = np.add.reduceat(np.append(counted, False), starts[:-1]) > 0 if len(sizes) else np.zeros(0, dtype=bool)
     useful &= sizes > 0
-    chosen = _ranges(starts[:-1][useful], sizes[useful])
+    chosen = ranges(starts[:-1][useful], sizes[useful])
     return Tokens(ids[chosen], counted[chosen], np.concatenate(([0], np.cumsum(sizes[useful]))))
 
 
-def _cut(starts: np.ndarray, lengths: np.ndarray, seq_len: int, long: str) -> tuple[np.ndarray, np.ndarray]:
-    """Start and size of each piece, int64 [pieces]."""
+def cut(
+    starts: np.ndarray, lengths: np.ndarray, seq_len: int, long: Literal["pieces", "truncate"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Start and size of each piece of documents at `starts` of `lengths` tokens: all int64, in order; see `flatten`."""
     if long == "truncate" or not (lengths > seq_len).any():
         return starts, np.minimum(lengths, seq_len)
     step = seq_len - 1
     pieces = np.maximum(1, -(-(lengths - 1) // step))
-    number = _ranges(np.zeros_like(pieces), pieces)  # 0, 1, ... within each document
+    number = ranges(np.zeros_like(pieces), pieces)  # 0, 1, ... within each document
     offsets = number * step
     return np.repeat(starts, pieces) + offsets, np.minimum(seq_len, np.repeat(lengths, pieces) - offsets)
 
 
-def _ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """starts[0], starts[0] + 1, ... (sizes[0] numbers), then the same for each next; int64 [sum of sizes]."""
     ends = np.cumsum(sizes)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)
@@ -115,3 +119,35 @@ def best_fit_decreasing(lengths: np.ndarray, seq_len: int) -> Layout:
     counts = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
     placed = np.fromiter((length for row in rows for length in row), dtype=np.int64, count=len(lengths))
     return Layout(placed, np.concatenate(([0], np.cumsum(counts))))
+
+
+# lesson: lay
+def lay_rows(
+    tokens: np.ndarray, counted: np.ndarray, sizes: np.ndarray, rows: np.ndarray, shape: tuple[int, int], pad_id: int
+) -> dict[str, np.ndarray]:
+    """The arrays of a batch, each int64 `shape`, from pieces in the order in which they lie.
+
+    `tokens` and `counted` [sum of sizes] are the pieces end to end; piece p has `sizes[p]` tokens and lies in row
+    `rows[p]` behind the pieces before it (`rows` rises). A piece's first token has no label: nothing before it predicts it.
+    """
+    begins = np.cumsum(sizes) - sizes
+    first = np.flatnonzero(np.diff(rows, prepend=-1))  # the first piece of each row
+    before = np.repeat(first, np.diff(first, append=len(rows)))
+    places = ranges(rows * shape[1] + begins - begins[before], sizes)
+    positions = ranges(np.zeros_like(sizes), sizes)
+    segments = np.arange(1, len(rows) + 1) - before
+    batch = {
+        "input_ids": np.full(shape, pad_id, dtype=np.int64),
+        "labels": np.full(shape, NO_LOSS, dtype=np.int64),
+        "position_ids": np.zeros(shape, dtype=np.int64),
+        "segment_ids": np.zeros(shape, dtype=np.int64),
+    }
+    batch["input_ids"].ravel()[places] = tokens
+    learnt = counted & (positions > 0)
+    batch["labels"].ravel()[places[learnt]] = tokens[learnt]
+    batch["position_ids"].ravel()[places] = positions
+    batch["segment_ids"].ravel()[places] = np.repeat(segments, sizes)
+    return batch
+
+
+# end lesson

@@ -1,51 +1,49 @@
-"""Make a data set ready for training: read, clean, remove duplicates, split without leakage.
+"""Make a data set out of raw files: read, clean, deduplicate, split; every step counted, with examples.
 
-把数据准备好：读取、清洗、去重、划分（不泄漏）。
+把原始文件做成数据集：读取、清洗、去重、划分；每一步都有计数与例子。
 
 Example: danlu data prepare --source my_texts --out data/mine
-Writes train.jsonl, valid.jsonl, test.jsonl and data.json (what was done, counts and hashes) into the folder.
-The source is one or more text, jsonl or parquet files, folders of them, '-' for standard input, or an asset
-fetched by `danlu pull`. The same input and the same settings give the same bytes.
+Without settings: white space and control characters cleaned, exact duplicates dropped. A recipe of many steps is a
+YAML file: danlu data prepare --config recipe.yaml --out data/mine. After an interruption the same command goes on.
+
+The output holds train.jsonl, valid.jsonl and test.jsonl; data.json (counts of every step, hashes, the recipe); README.md (the
+data card) and data.html (the funnel, to look at); dropped.jsonl (every row that was left out, and why) and quarantine.jsonl (what could not be read). The
+same input and settings give the same bytes, with any number of workers.
 """
 
-import json
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
-from pydantic import field_validator
+import orjson
+from filelock import FileLock, Timeout
+from pydantic import PositiveInt, field_validator, model_validator
 
-from danlu.core.assets import Asset, asset_path, catalogue
+from danlu import __version__
 from danlu.core.config import Config as BaseConfig
-from danlu.core.config import Input, Output, doc
+from danlu.core.config import Input, Output, doc, paths_of
 from danlu.core.errors import DataError
-from danlu.core.files import atomic_folder, sha256_file, write_json
+from danlu.core.files import atomic_folder, hash_path, remove_folder, sha256_file, write_json
 from danlu.core.i18n import tr
-from danlu.data.clean import CleanConfig
+from danlu.data.card import data_card
 from danlu.data.dedup import content_hash
-from danlu.data.load import FEW, clean_rows, cut_if_few, warn_undecodable
-from danlu.data.poems import poem_rows, read_quatrains
-from danlu.data.sources import ReadReport, Row, SplitBy, column_names, read_rows
+from danlu.data.executor import EngineName
+from danlu.data.flow import PART_BYTES, Flow
+from danlu.data.load import cut_if_few, warn_undecodable
+from danlu.data.page import data_page
+from danlu.data.parts import dump_row, load_row
+from danlu.data.progress import track
+from danlu.data.reading import POEMS, SourceOptions, Sources
+from danlu.data.sources import SplitBy
 from danlu.data.split import LEFT_OUT, SPLITS, Split, assign, split_size
+from danlu.data.step import content, step_config
+from danlu.data.work import Named
 
 __all__ = ["Config", "run"]
 
-POEMS = "chinese-poetry"
-_STEPS = {
-    "poems": ("poems read", "读入的诗"),
-    "quatrains": ("four equal lines of 5 or 7", "四句、每句五字或七字"),
-    "legible": ("every character legible", "字字可辨"),
-    "titled": ("with a short title", "题目简短"),
-    "documents": ("documents read", "读入的文档"),
-    "cleaned": ("not empty after cleaning", "清洗后非空"),
-    "distinct": ("distinct", "去重之后"),
-    "kept": ("kept (max_documents)", "取用（max_documents）"),
-    "chunks": ("cut into chunks, being few", "文档太少，切成段落"),
-    "left_out": ("left out: too near to test", "略去：与测试集过近"),
-}
+_FEW = 20
 
 
 class Config(BaseConfig):
@@ -54,65 +52,184 @@ class Config(BaseConfig):
     out: Output = doc(..., "folder to write", "输出文件夹")
     source: list[Input] = doc(
         [Path(POEMS)],
-        "files, folders, '-' for standard input, or an asset such as chinese-poetry",
-        "文件、文件夹、表示标准输入的 '-'，或资料名，如 chinese-poetry",
+        "files, folders, '-' for standard input, hf:org/name, or an asset such as chinese-poetry",
+        "文件、文件夹、表示标准输入的 '-'、hf:org/name，或资料名，如 chinese-poetry",
     )
-    kind: Literal["auto", "text", "poems"] = doc(
-        "auto",
-        "'poems' reads poet.*.json; auto: only the asset is poems",
-        "poems 读取 poet.*.json；auto：仅该资源按诗处理",
+    about: dict[str, SourceOptions] = doc(
+        {}, "by source, how it is read where that differs", "按来源：读法与其他来源不同之处"
     )
+    kind: str = doc("auto", "what the sources are; 'poems' reads poet.*.json", "来源的类型；poems 读取 poet.*.json")
     columns: list[str] | None = doc(
         None,
         "columns to keep, as text or text=content; default: text and messages",
         "保留的列，如 text 或 text=content",
     )
     split_by: SplitBy = doc("file", "what of a text file is one document", "文本文件按什么切成文档")
-    encoding: str = doc("utf-8", "encoding of the text, such as gb18030", "文本编码，如 gb18030")
-    clean: CleanConfig = doc(CleanConfig(), "cleaning", "清洗")
-    dedup: bool = doc(True, "drop exact duplicates", "去掉完全重复的文档")
-    max_documents: int | None = doc(None, "take only the first so many", "只取前若干篇", ge=1)
+    encoding: str = doc(
+        "auto", "encoding of the text, such as gb18030; auto finds it", "文本编码，如 gb18030；auto 表示自动判断"
+    )
+    steps: list[dict[str, Any]] = doc(
+        [{"clean": {}}, {"exact": {}}],
+        "what is done, in order: NAME: {settings} (danlu data steps lists them)",
+        "依次执行的步骤，写作 名称: {设置}（danlu data steps 列出全部）",
+    )
+    max_documents: int | None = doc(None, "read only the first so many", "只读取前若干篇", ge=1)
     valid: float = doc(0.02, "held out to measure the loss: a fraction, or a count", "验证集：比例或篇数", ge=0)
     test: float = doc(0.02, "held out to the very end: a fraction, or a count", "测试集：比例或篇数", ge=0)
     seed: int = doc(0, "chooses the split and the wording of instructions", "决定划分与指令的措辞")
+    workers: PositiveInt | None = doc(None, "processes; default: one for each core", "进程数；默认每个核心一个")
+    engine: EngineName = doc("pool", "who works: a pool of processes here, or Ray", "由谁执行：本机进程池，或 Ray")
+    part_mb: float = doc(PART_BYTES / 1e6, "megabytes that a process holds at a time", "一个进程一次处理多少 MB", gt=0)
 
     @field_validator("source", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str | Path) else value
 
-    @property
-    def poems(self) -> bool:
-        """Whether the source is read as poems."""
-        return self.kind == "poems" or (self.kind == "auto" and [asset.name for asset in _assets(self)] == [POEMS])
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _names_are_steps(cls, value: Any) -> Any:
+        """A step without settings may be written as its name."""
+        return [{one: {}} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _steps_are_known(self) -> "Config":
+        self.named()
+        return self
+
+    def named(self) -> list[Named]:
+        """The steps with all their settings. Raises ConfigError for an unknown step or setting."""
+        found = []
+        for number, one in enumerate(self.steps, 1):
+            if len(one) != 1:
+                raise ValueError(
+                    tr(
+                        f"step {number} should be NAME: {{settings}}, not {one!r}",
+                        f"第 {number} 步应写作 名称: {{设置}},而不是 {one!r}",
+                    )
+                )
+            ((name, settings),) = one.items()
+            config = step_config(name, settings, f"steps[{number}]")
+            found.append(Named(name, orjson.dumps(config.plain()).decode()))
+        return found
+
+    def sources(self) -> Sources:
+        default = SourceOptions(kind=self.kind, columns=self.columns, split_by=self.split_by, encoding=self.encoding)
+        return Sources(self.source, self.about, default, self.seed, self.max_documents)
 
 
 def run(config: Config) -> dict[str, Any]:
     """Write the folder, print the funnel, return what data.json holds.
 
-    Raises DataError for unusable input or when `out` holds something else, StorageError when the disk is full.
+    Raises DataError for unusable input or when `out` holds something else, StorageError when the disk is full;
+    what was done stays beside `out`, and the same command goes on from there.
     """
     _refuse_foreign(config.out)
-    funnel: Counter[str] = Counter()
-    report = ReadReport()
-    with atomic_folder(config.out) as folder:
-        lengths, groups, titles = _write_scratch(folder, _documents(config, funnel, report))
-        if 0 < len(lengths) < FEW and not config.poems:
-            before = len(lengths)
-            rows = [json.loads(line) for line in (folder / "rows").read_bytes().splitlines()]
-            lengths, groups, titles = _write_scratch(folder, iter(cut_if_few(rows)))
-            if len(lengths) != before:
-                funnel["chunks"] = len(lengths)
-        sizes = {name: split_size(getattr(config, name), len(lengths)) for name in ("valid", "test")}
-        held_out = titles if config.poems else None
-        split = assign(groups, valid=sizes["valid"], test=sizes["test"], seed=config.seed, held_out=held_out)
-        if split.count(LEFT_OUT):
-            funnel["left_out"] = split.count(LEFT_OUT)
-        summary = _summary(config, funnel, report, split, _deal(folder, lengths, split))
-        write_json(folder / "data.json", summary)
-    warn_undecodable(report)
-    _show(config, summary)
+    sources = config.sources()
+    poems = any(map(sources.poems, config.source))
+    steps = [] if poems and "steps" not in config.model_fields_set else config.named()
+    work = config.out.with_name(f"{config.out.name}.work")
+    flow = Flow(
+        work,
+        steps,
+        _recipe(config, steps),
+        config.workers or os.cpu_count() or 1,
+        config.engine,
+        round(config.part_mb * 1e6),
+    )
+    try:
+        with FileLock(work.with_name(f".{work.name}.lock"), timeout=0):
+            summary = _prepare(config, sources, flow, by_title=poems and len(config.source) == 1)
+            remove_folder(work)
+    except Timeout:
+        raise DataError(
+            tr(f"another process is preparing {config.out}", f"另一个进程正在准备 {config.out}"),
+            tr("wait for it, or choose another --out", "请等它结束,或换一个 --out"),
+        ) from None
+    finally:
+        work.with_name(f".{work.name}.lock").unlink(missing_ok=True)
+    for report in sources.reports.values():
+        warn_undecodable(report)
+    _show(config, summary, flow.seconds)
     return summary
+
+
+def _recipe(config: Config, steps: list[Named]) -> dict[str, Any]:
+    """All that decides the result: settings, and the content of files that steps read."""
+    import json
+
+    settings = config.plain()
+    for key in ("out", "workers", "engine", "part_mb"):
+        del settings[key]
+    settings["steps"] = [{step.name: json.loads(step.settings)} for step in steps]
+    inputs = {}
+    for number, step in enumerate(steps, 1):
+        for name, path in paths_of(step_config(step.name, json.loads(step.settings)), "input").items():
+            if path.exists():  # else it is the name of an asset, whose version is pinned
+                inputs[f"{number}.{step.name}.{name}"] = hash_path(path)
+    return {"danlu": __version__, "part_bytes": round(config.part_mb * 1e6), "settings": settings, "inputs": inputs}
+
+
+def _prepare(config: Config, sources: Sources, flow: Flow, *, by_title: bool) -> dict[str, Any]:
+    parts = flow.run(sources)
+    funnel = flow.funnel()
+    if not funnel or not funnel[-1]["rows"]:
+        raise DataError(
+            tr("nothing is left of the documents after cleaning", "清洗之后没有剩下任何文档"),
+            tr(
+                "are they text in the encoding named by --encoding? what was dropped, and why: ",
+                "它们是文本吗?编码是否与 --encoding 一致?",
+            )
+            + _reasons(funnel),
+        )
+    with atomic_folder(config.out) as folder:
+        lines = (line for number in range(flow.count) for line in parts.lines(number))
+        if funnel[-1]["rows"] < _FEW and not by_title:
+            rows = [load_row(line) for line in lines]
+            cut = cut_if_few(rows)
+            if len(cut) != len(rows):
+                funnel.append({"step": "chunks", "rows": len(cut), "characters": sum(len(content(row)) for row in cut)})
+            lines = map(dump_row, cut)
+        split, files = _split(config, folder, lines, by_title)
+        if split.count(LEFT_OUT):
+            funnel.append(
+                {
+                    "step": "split",
+                    "rows": len(split.side) - split.count(LEFT_OUT),
+                    "dropped": {"too_near_to_test": split.count(LEFT_OUT)},
+                }
+            )
+        _write_lines(folder / "dropped.jsonl", (orjson.dumps(row) + b"\n" for row in flow.lost()))
+        _write_lines(folder / "quarantine.jsonl", flow.bad())
+        settings = flow.recipe["settings"]
+        summary = {
+            "schema": 2,
+            "sources": flow.summary(),
+            "assets": [
+                asset.model_dump(include={"name", "version", "licence", "content"})
+                for asset in sources.assets().values()
+            ],
+            "config": settings,
+            "inputs": flow.recipe["inputs"],
+            "funnel": funnel,
+            "groups": split.groups,
+            "splits": files,
+        }
+        write_json(folder / "data.json", summary)
+        (folder / "data.html").write_text(data_page(_title(sources), summary), encoding="utf-8")
+        (folder / "README.md").write_text(data_card(_title(sources), summary, config.about), encoding="utf-8")
+    return summary
+
+
+def _title(sources: Sources) -> str:
+    """Not the folder's name: the same data elsewhere is the same data."""
+    return " + ".join(sources.names())
+
+
+def _reasons(funnel: list[dict[str, Any]]) -> str:
+    return ", ".join(
+        f"{step['step']}: {reason} {count}" for step in funnel for reason, count in step["dropped"].items()
+    )
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -124,50 +241,23 @@ def _refuse_foreign(out: Path) -> None:
         )
 
 
-def _documents(config: Config, funnel: Counter[str], report: ReadReport) -> Iterator[Row]:
-    if config.poems:
-        quatrains = [poem for path in _paths(config) for poem in read_quatrains(path, funnel)]
-        funnel["distinct"] = len(quatrains)
-        if config.max_documents is not None and config.max_documents < len(quatrains):
-            quatrains = quatrains[: config.max_documents]
-            funnel["kept"] = len(quatrains)
-        report.rows = funnel["poems"]
-        yield from poem_rows(quatrains, config.seed)
-        return
-    names = column_names(config.columns) or ("text", "messages")
-    rows = read_rows(
-        _paths(config), columns=config.columns, split=config.split_by, encoding=config.encoding, report=report
-    )
-    plain = ({name: row[name] for name in names if name in row} for row in rows)
-    for number, row in enumerate(clean_rows(plain, config.clean, dedup=config.dedup, funnel=funnel), 1):
-        yield row
-        if number == config.max_documents:
-            funnel["kept"] = number
-            return
-
-
-def _assets(config: Config) -> list[Asset]:
-    """The sources that are names of the catalogue; a file or folder of that name goes before."""
-    known = catalogue()
-    return [known[str(path)] for path in config.source if str(path) in known and not path.exists()]
-
-
-def _paths(config: Config) -> list[Path]:
-    assets = {asset.name for asset in _assets(config)}
-    return [asset_path(str(path)) if str(path) in assets else path for path in config.source]
-
-
-def _write_scratch(folder: Path, rows: Iterator[Row]) -> tuple[np.ndarray, list[str], list[str]]:
-    """Write all rows to one file, so that they need not fit into memory; return their lengths in bytes, groups, titles."""
-    lengths, groups, titles = [], [], []
+def _split(
+    config: Config, folder: Path, lines: Iterable[bytes], by_title: bool
+) -> tuple[Split, dict[str, dict[str, Any]]]:
+    """Write all rows to one file, decide on the sides, deal them out."""
+    groups, titles, lengths = [], [], []
     with open(folder / "rows", "wb") as file:
-        for row in rows:
-            line = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        for line in track(lines, None, tr("splitting", "划分")):
             file.write(line)
+            row = load_row(line)
             lengths.append(len(line))
-            groups.append(row.get("group") or content_hash(line.decode())[:16])
-            titles.append(row.get("title", ""))
-    return np.array(lengths, dtype=np.int64), groups, titles
+            groups.append(row.get("group") or content_hash(content(row))[:16])
+            if by_title:
+                titles.append(row.get("title", ""))
+    sizes = {name: split_size(getattr(config, name), len(groups)) for name in ("valid", "test")}
+    held_out = titles if by_title else None
+    split = assign(groups, valid=sizes["valid"], test=sizes["test"], seed=config.seed, held_out=held_out)
+    return split, _deal(folder, np.array(lengths, dtype=np.int64), split)
 
 
 def _deal(folder: Path, lengths: np.ndarray, split: Split) -> dict[str, dict[str, Any]]:
@@ -188,24 +278,16 @@ def _deal(folder: Path, lengths: np.ndarray, split: Split) -> dict[str, dict[str
     return described
 
 
-def _summary(
-    config: Config, funnel: Counter[str], report: ReadReport, split: Split, files: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    settings = config.plain()
-    del settings["out"]  # the same data elsewhere is the same data
-    return {
-        "schema": 1,
-        "source": [str(path) for path in config.source],
-        "assets": [asset.model_dump(include={"name", "version", "licence", "content"}) for asset in _assets(config)],
-        "config": settings,
-        "funnel": {step: funnel[step] for step in _STEPS if step in funnel},
-        "groups": split.groups,
-        "splits": files,
-        "read": asdict(report),
-    }
+def _write_lines(path: Path, lines: Iterator[bytes]) -> None:
+    """A file of `lines`, when there are any."""
+    first = next(lines, None)
+    if first is not None:
+        with open(path, "wb") as file:
+            file.write(first)
+            file.writelines(lines)
 
 
-def _show(config: Config, summary: dict[str, Any]) -> None:
+def _show(config: Config, summary: dict[str, Any], seconds: dict[str, float]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -213,11 +295,27 @@ def _show(config: Config, summary: dict[str, Any]) -> None:
     console.print(tr("data set", "数据集"), str(config.out), markup=False, highlight=False, soft_wrap=True)
     table = Table()
     table.add_column(tr("step", "步骤"))
-    table.add_column(tr("documents", "篇数"), justify="right")
-    for step, count in summary["funnel"].items():
-        table.add_row(tr(*_STEPS[step]), f"{count:,}")
+    for name in (tr("documents", "篇数"), tr("characters", "字符"), tr("seconds", "秒")):
+        table.add_column(name, justify="right")
+    table.add_column(tr("dropped", "丢弃"))
+    for step in summary["funnel"]:
+        name = step["step"]
+        spent = sum(value for key, value in seconds.items() if key.partition(":")[0] == name)
+        why = ", ".join(f"{reason} {count:,}" for reason, count in step.get("dropped", {}).items())
+        characters = f"{step['characters']:,}" if "characters" in step else ""
+        table.add_row(name, f"{step['rows']:,}", characters, f"{spent:.1f}" if spent >= 0.05 else "", why)
     table.add_section()
     names = {"train": ("train", "训练"), "valid": ("validation", "验证"), "test": ("test", "测试")}
     for name, split in summary["splits"].items():
-        table.add_row(tr(*names[name]), f"{split['rows']:,}")
+        table.add_row(tr(*names[name]), f"{split['rows']:,}", "", "", "")
     console.print(table)
+    if bad := summary["funnel"][0]["dropped"]:
+        why = ", ".join(f"{reason} {count:,}" for reason, count in bad.items())
+        told = tr(f"set aside, see quarantine.jsonl: {why}", f"无法读取、已放入 quarantine.jsonl:{why}")
+        console.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        tr(f"look at it: danlu data inspect {config.out}", f"查看:danlu data inspect {config.out}"),
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )

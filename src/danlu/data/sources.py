@@ -1,45 +1,74 @@
-"""Reads documents from txt, jsonl and parquet files, from folders and from standard input.
+"""Reads rows from files of many kinds, from archives, folders, standard input and Hugging Face data sets.
 
-A row is a plain dictionary. Text files give `{"text": ...}`; jsonl and parquet rows keep all their
-columns. Nothing here cleans or drops anything: what cannot be decoded is counted in a `ReadReport`.
+A row is a plain dictionary. Text files give `{"text": ...}`; rows of columns keep them all. Nothing here cleans or drops
+anything: what cannot be read is an error, or goes to a quarantine with its reason, and a `ReadReport` counts it. Memory is
+bounded whatever the size of a file, nothing is written, unpickled or executed.
 """
 
-import codecs
-import json
+import hashlib
+import os
+import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO
 
-from danlu.core.errors import DataError, MissingExtraError
+import orjson
+
+from danlu.core.archive import matches
+from danlu.core.errors import DataError
 from danlu.core.i18n import tr
+from danlu.data.columns import read_hub
+from danlu.data.containers import COMPRESSED, Member, Stream, base_name, is_archive, members
+from danlu.data.content import Content, FoundRow
+from danlu.data.encodings import check_encoding, detect
+from danlu.data.faults import Bad, Fault
+from danlu.data.formats import KINDS, kind_of, rows_of
+from danlu.data.listing import KNOWN, files_of, root_of, unknown_in
+from danlu.data.texts import SplitBy
 
-__all__ = ["ReadReport", "Row", "SplitBy", "column_names", "files_of", "read_rows"]
+__all__ = [
+    "MAX_ROW_BYTES", "Bad", "FileRead", "ReadReport", "Row", "SplitBy", "column_names", "files_of", "read_rows",
+]  # fmt: skip
 
 Row = dict[str, Any]
-SplitBy = Literal["file", "line", "blank"]
+MAX_ROW_BYTES = 16 << 20
 
-_TEXT = (".txt", ".text", ".md")
-_JSONL = (".jsonl", ".ndjson")
-_PARQUET = (".parquet",)
-_KNOWN = (*_TEXT, *_JSONL, *_PARQUET)
 _EITHER = ("text", "messages")  # what a row needs when no column is named
 _PLACES = 20  # faults shown one by one; the rest is counted
 
 
 @dataclass
+class FileRead:
+    """A file that was read to its end: what it was, and the encoding found (its texts' worst confidence, 1 is certain)."""
+
+    name: str
+    bytes: int
+    mtime_ns: int
+    sha256: str
+    rows: int = 0
+    encoding: str = ""  # '' for what is no text; several are separated by commas
+    confidence: float = 1.0
+
+
+@dataclass
 class ReadReport:
-    """What was read: counts, and the places where bytes could not be decoded.
+    """What was read: counts, the files, and the places where bytes could not be decoded.
 
     `undecodable_bytes` counts the replaced bytes (each run of them stands as U+FFFD in the text);
-    `places` holds the first few as 'file: n bytes, the first at byte 17'.
+    `places` holds the first few as 'file: n bytes, the first at byte 17'. `bad` counts what went to the quarantine, by
+    reason; `passed_over` the files and members of no known kind (or not asked for) and the hidden ones in archives.
     """
 
     files: int = 0
     rows: int = 0
     undecodable_bytes: int = 0
     places: list[str] = field(default_factory=list)
+    bytes: int = 0
+    bad: dict[str, int] = field(default_factory=dict)
+    passed_over: int = 0
+    read: list[FileRead] = field(default_factory=list)
 
     def note(self, name: str, count: int, first: int, hint: str) -> None:
         self.undecodable_bytes += count
@@ -54,58 +83,48 @@ def read_rows(
     *,
     columns: Sequence[str] | None = None,
     split: SplitBy = "file",
-    encoding: str = "utf-8",
+    encoding: str = "auto",
+    kind: str = "auto",
+    take: str | None = None,
+    join: str | None = None,
     report: ReadReport | None = None,
+    quarantine: Callable[[Bad], None] | None = None,
+    ids: bool = False,
+    max_row_bytes: int = MAX_ROW_BYTES,
 ) -> Iterator[Row]:
-    """Yield the rows of files, of folders (recursively, known suffixes, in sorted order) and of '-', standard input.
+    """Yield the rows of files, folders (recursively, sorted), globs, archives, '-' (standard input) and 'hf:org/name'.
 
-    A text file is one document with `split="file"`, the default because it never cuts a text in two;
-    "line" makes every line a document, "blank" every paragraph between empty lines. `columns` names
-    what each row must have, as 'text' or as 'text=content' to take it from the column `content`;
-    without it a row needs `text` or `messages`.
+    A file's kind is told by its name, or by `kind` (one of `KINDS`) for all; `take` is a glob for the files of a folder or
+    the members of an archive ('**' spans folders). A text is one document with `split="file"`, the default because it never
+    cuts a text in two; "line" makes every line a document, "blank" every paragraph between empty lines. One longer than
+    `max_row_bytes` is cut into rows numbered by `part`; a longer row of columns is bad. A page of html is a row with
+    `html: true`. `columns` names what each row must have, as 'text' or as 'text=content' to take it from the column
+    `content`; without it a row needs `text` or `messages`. `join` joins a column that is a list of texts. `ids` adds an
+    `id` such as 'folder/a.jsonl:17', 'a.zip!b.txt' or 'a.txt#2' (a part), the same on every machine.
 
-    Raises DataError for a missing path, a row without its column (file and line are named), a column
-    of the wrong kind, or when nothing at all was found; MissingExtraError for parquet without pyarrow.
+    What is bad is given to `quarantine`, and reading goes on. Without it, and always for a missing path, a file that
+    changes while it is read, or when nothing at all was found, raises DataError (naming file and line);
+    MissingExtraError for a kind whose package is absent.
     """
     report = ReadReport() if report is None else report
-    reader = _Reader(column_names(columns), split, encoding, report)
+    check_encoding(encoding)
+    if kind != "auto" and kind not in KINDS:
+        raise DataError(tr(f"unknown kind of file '{kind}'", f"未知的文件类型“{kind}”"), f"auto, {', '.join(KINDS)}")
+    names = column_names(columns)
+    reader = _Reader(names, split, encoding, kind, take, join, report, quarantine, ids, max_row_bytes)
     several = [paths] if isinstance(paths, str | Path) else list(paths)
-    before = report.rows
+    before = report.rows + sum(report.bad.values())
     for path in several:
-        for file in [None] if str(path) == "-" else files_of(Path(path)):
-            report.files += 1
-            for row in reader.file(file) if file else reader.stdin():
-                report.rows += 1
-                yield row
-    if report.rows == before:
+        yield from reader.source(str(path))
+    if report.rows + sum(report.bad.values()) == before:
         where = ", ".join(str(path) for path in several)
         raise DataError(
             tr(f"no documents in {where}", f"{where} 中没有任何文档"),
             tr(
-                f"give text files or folders holding {', '.join(_KNOWN)}",
-                f"请提供文本文件,或含有 {'、'.join(_KNOWN)} 的文件夹",
+                f"give text files or folders holding {', '.join(KNOWN)}",
+                f"请提供文本文件,或含有 {'、'.join(KNOWN)} 的文件夹",
             ),
         )
-
-
-def files_of(path: Path) -> list[Path]:
-    """The readable files at `path`, sorted; hidden ones are passed over. Raises DataError when there is nothing."""
-    if path.is_dir():
-        inside = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in _KNOWN and file.is_file())
-        return [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    if not path.exists():
-        raise DataError(
-            tr(f"no such file or folder: {path}", f"没有这个文件或文件夹:{path}"), tr("check the path", "请检查路径")
-        )
-    if path.suffix.lower() not in _KNOWN:
-        raise DataError(
-            tr(
-                f"cannot read {path}: unknown kind of file '{path.suffix}'",
-                f"无法读取 {path}:未知的文件类型“{path.suffix}”",
-            ),
-            tr(f"known: {', '.join(_KNOWN)}", f"可读的有:{'、'.join(_KNOWN)}"),
-        )
-    return [path]
 
 
 def column_names(columns: Sequence[str] | None) -> dict[str, str]:
@@ -122,165 +141,249 @@ def column_names(columns: Sequence[str] | None) -> dict[str, str]:
     return names
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Reader:
     """How to read: `names` as danlu's name: column in the file."""
 
     names: dict[str, str]
     split: SplitBy
     encoding: str
+    kind: str
+    take: str | None
+    join: str | None
     report: ReadReport
+    quarantine: Callable[[Bad], None] | None
+    ids: bool
+    limit: int
+    seen: dict[str, int] = field(
+        default_factory=dict
+    )  # names of files, so that ids differ when sources have equal ones
 
-    def file(self, file: Path) -> Iterator[Row]:
-        try:
-            yield from self._file(file)
-        except OSError as error:
-            raise DataError(
-                tr(f"cannot read {file}: {error.strerror or error}", f"无法读取 {file}:{error.strerror or error}"),
-                tr("is it complete, and may you read it?", "文件是否完整?是否有读取权限?"),
-            ) from None
-
-    def _file(self, file: Path) -> Iterator[Row]:
-        suffix = file.suffix.lower()
-        if suffix in _PARQUET:
-            yield from _read_parquet(file, self.names)
-        elif suffix in _JSONL:
-            with open(file, "rb") as lines:
-                yield from self.jsonl(lines, str(file))
+    def source(self, path: str) -> Iterator[Row]:
+        if path == "-":
+            self.report.files += 1
+            told = FileRead("-", 0, 0, "")
+            yield from self._counted(told, self._stdin(told))
+        elif path.startswith("hf:"):
+            self.report.files += 1
+            told = FileRead(path, 0, 0, "")
+            yield from self._counted(told, self._checked(read_hub(path[3:]), path, path))
         else:
-            yield from self.text(file.read_bytes(), str(file))
+            for file, name in self._files(Path(path)):
+                self.report.files += 1
+                again = self.seen[name] = self.seen.get(name, 0) + 1
+                yield from self._file(file, name if again == 1 else f"{name}@{again}")
 
-    def stdin(self) -> Iterator[Row]:
+    def _files(self, path: Path) -> Iterator[tuple[Path, str]]:
+        """Each file, and its name without the folders above the source."""
+        chosen = self.kind != "auto" or self.take is not None
+        files = files_of(path, known=not chosen)
+        root = root_of(path)
+        if root is None:
+            yield path, path.name
+            return
+        self.report.passed_over += unknown_in(path) if path.is_dir() and not chosen else 0
+        for file in files:
+            name = file.relative_to(root).as_posix()
+            if self.take is None or not path.is_dir() or matches(name, self.take):
+                yield file, name
+            else:
+                self.report.passed_over += 1
+
+    def _file(self, file: Path, name: str) -> Iterator[Row]:
+        try:
+            with open(file, "rb") as opened:
+                before = os.fstat(opened.fileno())
+                told = FileRead(name, before.st_size, before.st_mtime_ns, "")
+                hashed = _Hashed(opened)
+                yield from self._counted(told, self._members(file, name, hashed, told, before.st_size))
+                if stat.S_ISREG(before.st_mode):
+                    told.sha256 = hashed.finish()
+                    _unchanged(file, before)
+        except OSError as error:
+            fault = Fault("unreadable", f"{error.strerror or error}")
+            if self.quarantine is None:
+                raise fault.error(str(file)) from None
+            self._bad(fault, name, str(file))
+
+    def _counted(self, told: FileRead, rows: Iterator[Row]) -> Iterator[Row]:
+        self.report.read.append(told)
+        self.report.bytes += told.bytes
+        for row in rows:
+            self.report.rows += 1
+            told.rows += 1
+            yield row
+
+    def _members(self, file: Path, name: str, hashed: "_Hashed", told: FileRead, size: int) -> Iterator[Row]:
+        """The rows of a file, or of each member of an archive; a fault ends the member or, between members, the file."""
+        place = str(file)
+        straight = not is_archive(name) and not name.lower().endswith(COMPRESSED)
+        opened = hashed.file if is_archive(name) and base_name(name).endswith(".zip") else hashed
+        inside = members(opened, name, size, self._wanted)  # pyright: ignore[reportArgumentType]
+        while True:
+            try:
+                member = next(inside, None)
+            except Fault as fault:
+                self._bad(fault, name, place)
+                return
+            if member is None:
+                return
+            if isinstance(member, Fault):
+                self._bad(member, f"{name}!{member.detail}", f"{place}!{member.detail}")
+                continue
+            inner = f"!{member.name}" if member.name else ""
+            try:
+                yield from self._member(member, name + inner, place + inner, told, file if straight else None)
+            except Fault as fault:
+                self._bad(fault, name + inner, place + inner)
+                if fault.reason == "bomb":
+                    return
+
+    def _wanted(self, name: str, base: str) -> bool:
+        """Whether a member of an archive is read."""
+        hidden = any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+        if self.take is not None:
+            wanted = matches(name, self.take)
+        else:
+            wanted = not hidden and (self.kind != "auto" or bool(kind_of(base)) or is_archive(name))
+        self.report.passed_over += not wanted
+        return wanted
+
+    def _member(self, member: Member, name: str, place: str, told: FileRead, path: Path | None) -> Iterator[Row]:
+        kind = self.kind if self.kind != "auto" else kind_of(member.base) or "text"
+        yield from self._content(kind, member.stream, member.base, name, place, told, path)
+
+    def _content(
+        self, kind: str, stream: Stream, base: str, name: str, place: str, told: FileRead, path: Path | None = None
+    ) -> Iterator[Row]:
+        def note(number: int, count: int, first: int, data: bytes) -> None:
+            at = f"{place}:{number}" if number else place
+            self.report.note(at, count, first, _guess(data, self.encoding))
+
+        wanted = frozenset(self.names.values())
+        content = Content(
+            stream, path, base, wanted, self.split, self.encoding, self.limit, self.quarantine is None, note
+        )
+        yield from self._checked(rows_of(kind, content), name, place)
+        if kind not in ("parquet", "pickled-table"):
+            found = {*told.encoding.split(", "), content.decoder.found.encoding, *content.others} - {""}
+            told.encoding = ", ".join(sorted(found))
+            told.confidence = min(told.confidence, content.decoder.found.confidence)
+
+    def _stdin(self, told: FileRead) -> Iterator[Row]:
         """Standard input is jsonl when it begins with '{', else text."""
         place = tr("standard input", "标准输入")
-        data = sys.stdin.buffer.read()
-        if data.lstrip()[:1] == b"{":
-            return self.jsonl(data.splitlines(keepends=True), place)
-        return self.text(data, place)
-
-    def text(self, data: bytes, place: str) -> Iterator[Row]:
-        if missing := ", ".join(sorted(set(self.names.values()) - {"text"})):
-            raise DataError(
-                tr(f"{place} is plain text and has no column {missing}", f"{place} 是纯文本,没有列 {missing}"),
-                tr("use jsonl for rows of several columns", "多列数据请用 jsonl"),
-            )
-        for part in _parts(self.decode(data, place), self.split):
-            if part.strip():
-                yield dict.fromkeys(self.names or ["text"], part)
-
-    def jsonl(self, lines: Iterable[bytes], place: str) -> Iterator[Row]:
-        for number, line in enumerate(lines, 1):
-            text = self.decode(line, f"{place}:{number}")
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    tr(f"{place}:{number} is not JSON: {error.msg}", f"{place}:{number} 不是合法的 JSON:{error.msg}"),
-                    tr("each line must be one JSON object", "每行应是一个 JSON 对象"),
-                ) from None
-            yield _checked(row, self.names, f"{place}:{number}")
-
-    def decode(self, data: bytes, place: str) -> str:
-        """Decode; undecodable bytes become U+FFFD and are counted in the report."""
+        stream = _Ahead(sys.stdin.buffer)
+        kind = self.kind if self.kind != "auto" else "jsonl" if stream.head.lstrip()[:1] == b"{" else "text"
         try:
-            return data.decode(self.encoding).removeprefix("\ufeff")
-        except UnicodeDecodeError as error:
-            first = error.start
-        except LookupError:
-            raise DataError(
-                tr(f"unknown encoding '{self.encoding}'", f"未知的编码“{self.encoding}”"),
-                tr("common ones: utf-8, gb18030, utf-16", "常用的有:utf-8、gb18030、utf-16"),
-            ) from None
-        lost = 0
+            yield from self._content(kind, stream, "-", "-", place, told)
+        except Fault as fault:
+            self._bad(fault, "-", place)
 
-        def count(error: UnicodeError) -> tuple[str, int]:
-            nonlocal lost
-            assert isinstance(error, UnicodeDecodeError)
-            lost += error.end - error.start
-            return "\ufffd", error.end
-
-        codecs.register_error("danlu-count", count)
-        text = data.decode(self.encoding, errors="danlu-count")
-        self.report.note(place, lost, first, _guess(data, self.encoding))
-        return text.removeprefix("\ufeff")
-
-
-def _parts(text: str, split: SplitBy) -> Iterable[str]:
-    if split == "file":
-        return [text]
-    if split == "line":
-        return text.splitlines()
-    paragraphs: list[list[str]] = [[]]
-    for line in text.splitlines():
-        if line.strip():
-            paragraphs[-1].append(line)
-        elif paragraphs[-1]:
-            paragraphs.append([])
-    return ["\n".join(lines) for lines in paragraphs]
-
-
-def _guess(data: bytes, encoding: str) -> str:
-    """A hint when another common encoding reads all the bytes."""
-    for other in ("utf-8", "gb18030"):
-        if other != encoding and data:
-            try:
-                data.decode(other)
-            except UnicodeDecodeError:
+    def _checked(self, found: Iterator[FoundRow], name: str, place: str) -> Iterator[Row]:
+        names, join, ids = self.names, self.join, self.ids
+        for number, row, raw in found:
+            plain = not names and type(row) is dict and type(row.get("text")) is str
+            if plain and "messages" not in row and None not in row.values():
+                checked: Row | Fault = row  # the usual one, at the usual speed
+            else:
+                checked = row if isinstance(row, Fault) else _checked(row, names, join, raw)
+            if isinstance(checked, Fault):
+                at = f":{number}" if number else ""
+                self._bad(checked, name + at, place + at)
                 continue
-            return tr(f" (it reads as {other}: --encoding {other})", f"(按 {other} 可以读通:--encoding {other})")
-    return ""
+            if ids:
+                at = f"{name}:{number}" if number else name
+                yield {**checked, "id": f"{at}#{checked['part']}" if checked.get("part") else at}
+            else:
+                yield checked
+
+    def _bad(self, fault: Fault, name: str, place: str) -> None:
+        """Set it aside, or raise it."""
+        if self.quarantine is None:
+            raise fault.error(place) from None
+        self.report.bad[fault.reason] = self.report.bad.get(fault.reason, 0) + 1
+        self.quarantine(fault.bad(name))
 
 
-def _read_parquet(file: Path, names: dict[str, str]) -> Iterator[Row]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise MissingExtraError("pyarrow", "data") from None
-    number = 0
-    try:
-        for batch in parquet.ParquetFile(file).iter_batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield _checked(row, names, tr(f"{file} row {number}", f"{file} 第 {number} 行"))
-    except ArrowException as error:
-        raise DataError(
-            tr(f"cannot read {file}: {error}", f"无法读取 {file}:{error}"), tr("is the file complete?", "文件是否完整?")
-        ) from None
+class _Hashed:
+    """Reads a file and hashes what is read, so that its hash costs no second reading."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self._hash, self._count = file, hashlib.sha256(), 0
+
+    def read(self, size: int) -> bytes:
+        data = self.file.read(size)
+        self._hash.update(data)
+        self._count += len(data)
+        return data
+
+    def seekable(self) -> bool:
+        return False
+
+    def finish(self) -> str:
+        """The hash of the whole; what was not read yet (a zip's, a parquet's bytes) is read now."""
+        self.file.seek(self._count)
+        while self.read(1 << 20):
+            pass
+        return self._hash.hexdigest()
 
 
-def _checked(row: Any, names: dict[str, str], place: str) -> Row:
-    """The row under danlu's names; raises DataError naming the place when a column is missing or of the wrong kind."""
+class _Ahead:
+    """A stream of which the first bytes were looked at."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self.head = stream, stream.read(1 << 16)
+        self._rest = self.head
+
+    def read(self, size: int) -> bytes:
+        data, self._rest = (self._rest[:size], self._rest[size:]) if self._rest else (self._stream.read(size), b"")
+        return data
+
+
+def _checked(row: Any, names: dict[str, str], join: str | None, raw: bytes) -> Row | Fault:
+    """The row under danlu's names, or what is wrong with it: a column is missing or of the wrong kind."""
     if not isinstance(row, dict):
-        raise DataError(
-            tr(f"{place} is not a row of columns", f"{place} 不是由列组成的一行"),
-            tr('write {"text": "..."} on each line', '每行请写成 {"text": "..."}'),
-        )
-    for source in names.values():
-        if row.get(source) is None:
-            raise _missing(place, source, row)
-    if not names and not any(row.get(name) is not None for name in _EITHER):
-        raise _missing(place, "text", row)
+        return Fault("not_a_row", "", raw)
+    missing = next((source for source in names.values() if row.get(source) is None), None)
+    if missing is None and not names and not any(row.get(name) is not None for name in _EITHER):
+        missing = "text"
+    if missing is not None:
+        return Fault("missing_column", missing, raw or _bytes(row))
     row = {name: value for name, value in row.items() if value is not None}
     row |= {name: row[source] for name, source in names.items()}
-    for name, kind in (("text", str), ("messages", list)):
-        if name in row and not isinstance(row[name], kind):
-            got = type(row[name]).__name__
-            raise DataError(
-                tr(f"{place}: column '{name}' should be {kind.__name__}, not {got}",
-                   f"{place}:列“{name}”应为 {kind.__name__},而不是 {got}"),
-                tr("correct that row, or name another column with --columns", "请改正这一行,或用 --columns 指定别的列"),
-            )  # fmt: skip
+    for name, wish in (("text", str), ("messages", list)):
+        if name not in row:
+            continue
+        value = row[name]
+        if wish is str and join is not None and isinstance(value, list) and all(isinstance(one, str) for one in value):
+            row[name] = join.join(value)
+        elif not isinstance(value, wish):
+            got = f"'{name}' should be {wish.__name__}, not {type(value).__name__}"
+            return Fault("wrong_kind", got, raw or _bytes(row))
     return row
 
 
-def _missing(place: str, column: str, row: Row) -> DataError:
-    there = ", ".join(row)
-    return DataError(
-        tr(f"{place} has no column '{column}'", f"{place} 没有列“{column}”"),
-        tr(
-            f"it has: {there}; name another with --columns text=COLUMN",
-            f"该行有:{there};可用 --columns text=列名 指定别的列",
-        ),
-    )
+def _bytes(row: Row) -> bytes:
+    return orjson.dumps(row, default=repr, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _unchanged(file: Path, before: os.stat_result) -> None:
+    try:
+        after = os.stat(file)
+        same = (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
+    except OSError:
+        same = False
+    if not same:
+        raise DataError(
+            tr(f"{file} changed while it was being read", f"{file} 在读取过程中被改动了"),
+            tr("read it again when nothing writes to it", "请在没有程序写入它时重新读取"),
+        )
+
+
+def _guess(data: bytes, encoding: str) -> str:
+    """A hint when another encoding fits better than the one that was named."""
+    other = detect(data, complete=False).encoding if encoding != "auto" else ""
+    if other in ("", "ascii", encoding) or (other == "utf-8" and encoding.lower().startswith("utf")):
+        return ""
+    return tr(f" (it reads as {other}: --encoding {other})", f"(按 {other} 可以读通:--encoding {other})")

@@ -37,6 +37,7 @@ def beam_search(
     *,
     num_beams: int,
     max_tokens: int,
+    source: Sequence[int] = (),
     stop_ids: Collection[int] = (),
     length_penalty: float = 1.0,
     early_stopping: bool | Literal["never"] = False,
@@ -45,11 +46,12 @@ def beam_search(
 
     At each step every beam grows by every token, and the num_beams likeliest go on. Those among them that end are
     done; more would come than there is room for: the worst score goes. length_penalty: above 0 favours long answers.
+    source: what an encoder-decoder answers; its prompt is the token that its decoder begins with.
     early_stopping: True ends at num_beams answers; False when the best beam, would it end now, could not join them;
     "never" when it could not whatever its length. Raises ContextError for a prompt that does not fit.
     """
     longest = room(model, ids, max_tokens)
-    step = Lockstep(model, num_beams, len(ids) + longest)
+    step = Lockstep(model, num_beams, len(ids) + longest, source)
     hidden = step.feed([ids])
     beams, done = [_Beam([], 0.0)], list[Hypothesis]()
     for length in range(1, longest + 1):

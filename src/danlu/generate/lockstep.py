@@ -8,6 +8,7 @@ from torch import Tensor
 from danlu.core.errors import ContextError
 from danlu.core.i18n import tr
 from danlu.models.base import LanguageModel
+from danlu.models.seq2seq import EncoderDecoder, Source, SourceCache
 
 __all__ = ["Lockstep", "room"]
 
@@ -26,19 +27,27 @@ def room(model: LanguageModel, ids: Sequence[int], max_tokens: int) -> int:
 
 
 class Lockstep:
-    """At most `rows` sequences of at most `length` tokens. It begins as one, that of the prompt; `keep` makes it many."""
+    """At most `rows` sequences of at most `length` tokens. It begins as one, that of the prompt; `keep` makes it many.
 
-    def __init__(self, model: LanguageModel, rows: int, length: int) -> None:
+    With an encoder-decoder all of them answer `source`, the ids that its encoder reads.
+    """
+
+    def __init__(self, model: LanguageModel, rows: int, length: int, source: Sequence[int] = ()) -> None:
         self.model, self.device = model, model.device
         self._cache = model.new_cache(rows, length)
         self.rows, self.length = 1, 0  # how many there are, and tokens that each holds
+        self._reads, self._source = "input_ids", None
+        if isinstance(model, EncoderDecoder):
+            self._reads = "decoder_input_ids"
+            self._source = model.read({"input_ids": torch.tensor([source], device=self.device)})
+            self._begin(self._source)
 
     def feed(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """Append T tokens to each of the R rows; their hidden states [R, T, D]."""
         positions = torch.arange(self.length, self.length + len(ids[0]), device=self.device).expand(len(ids), -1)
         self._cache.select(0, positions)
         hidden = self.model.hidden(
-            {"input_ids": torch.tensor(ids, device=self.device), "position_ids": positions}, self._cache
+            {self._reads: torch.tensor(ids, device=self.device), "position_ids": positions}, self._cache
         )
         self.length += len(ids[0])
         return hidden
@@ -49,3 +58,11 @@ class Lockstep:
         for kept in (self._cache.keys, self._cache.values):
             kept[:, :rows, :, new] = kept[:, of, :, new]
         self.rows = rows
+        if self._source is not None:
+            self._begin(self._source)
+
+    def _begin(self, source: Source) -> None:
+        """Every row looks at the one source."""
+        assert isinstance(self._cache, SourceCache)
+        keys = [(k.expand(self.rows, -1, -1, -1), v.expand(self.rows, -1, -1, -1)) for k, v in source.keys]
+        self._cache.begin(Source(keys, source.real.expand(self.rows, -1)))

@@ -12,12 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from danlu.core.config import Config as Base
 from danlu.core.config import Input, Output, doc
-from danlu.core.errors import ConfigError
-from danlu.core.i18n import tr
 from danlu.core.run import Run
 from danlu.data.batches import PackedBatches, tokenise_texts
 from danlu.data.denoise import DenoiseBatches, SpanConfig, add_sentinels, corrupt, filled, sentinel_ids
@@ -25,6 +22,7 @@ from danlu.data.load import load_split
 from danlu.generate.params import SamplingParams
 from danlu.generate.seq2seq import Seq2Seq
 from danlu.models.t5 import T5, T5Config
+from danlu.stages.seq2seq import build_t5, check_shape
 from danlu.stages.stage import Stage
 from danlu.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from danlu.train.config import TrainConfig
@@ -75,16 +73,8 @@ def run(config: Config) -> Path:
     with Stage(Run(config.out, "denoise", config), config.train) as stage:
         if stage.done:
             return stage.model_path
-        config.model.check()
+        check_shape(config.model, config.train)
         seed, size, rows = config.train.seed, config.train.seq_len, config.train.batch_size
-        if size > config.model.n_positions:
-            raise ConfigError(
-                tr(
-                    f"train.seq_len {size} exceeds model.n_positions {config.model.n_positions}",
-                    f"train.seq_len {size} 超过 model.n_positions {config.model.n_positions}",
-                ),
-                tr("lower the one, or raise the other", "请调小前者，或调大后者"),
-            )
         texts = {
             split: [
                 row["text"] for row in load_split(config.data, split, seed=seed, valid=config.valid, columns=("text",))
@@ -92,7 +82,7 @@ def run(config: Config) -> Path:
             for split in ("train", "valid")
         }
         tokenizer = _tokenizer(config, texts["train"])
-        model = _model(config, tokenizer)
+        model = build_t5(config.model, tokenizer, seed)
         prompts = _prompts(config, model, tokenizer, texts["valid"])
         batches = {
             split: DenoiseBatches(
@@ -119,18 +109,6 @@ def run(config: Config) -> Path:
 def _tokenizer(config: Config, texts: Sequence[str]) -> Tokenizer:
     plain = Tokenizer.load(config.tokenizer) if config.tokenizer else train_tokenizer(texts, config.new_tokenizer)
     return add_sentinels(plain, config.spans.sentinels)
-
-
-def _model(config: Config, tokenizer: Tokenizer) -> T5:
-    shape = {
-        "vocab_size": tokenizer.vocab_size,
-        "pad_token_id": tokenizer.pad_id,
-        "eos_token_id": tokenizer.eos_id,
-        "decoder_start_token_id": tokenizer.pad_id,
-    }
-    model = T5(config.model.model_copy(update=shape))
-    model.initialise(torch.Generator().manual_seed(config.train.seed))
-    return model
 
 
 def _prompts(config: Config, model: T5, tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """What pre-training and instruction tuning share: documents in, a trained model folder out."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -85,11 +85,23 @@ class Stage:
         `long`: what happens to documents longer than a row (see `danlu.data.pack.flatten`).
         """
         config = self.config
-        asked = [Engine(model, tokenizer).fitting(prompt or [tokenizer.eos_id]) for prompt in prompts]
         batches = PackedBatches(
             documents, config.seq_len, config.batch_size, seed=config.seed, long=long, pad_id=tokenizer.pad_id
         )
         valid = valid_batches(held_out, config.seq_len, config.batch_size, long=long, pad_id=tokenizer.pad_id)
+        self.train_on(model, tokenizer, batches, valid, prompts=prompts)
+
+    def train_on(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        batches: Corpus | Iterable[Batch],
+        valid: Sequence[Batch],
+        *,
+        prompts: Sequence[Prompt] = (),
+    ) -> None:
+        """As `train`, on batches that are packed already."""
+        asked = [Engine(model, tokenizer).fitting(prompt or [tokenizer.eos_id]) for prompt in prompts]
 
         def show() -> list[str]:
             return [answer.text for answer in Engine(model, tokenizer).generate(asked, _SAMPLE)]
@@ -99,7 +111,7 @@ class Stage:
     def fit(
         self,
         model: LanguageModel,
-        batches: Corpus,
+        batches: Corpus | Iterable[Batch],
         valid: Sequence[Batch],
         objective: Objective,
         show: Callable[[], list[str]] | None = None,
@@ -109,6 +121,7 @@ class Stage:
         `show` gives texts to look at, ten times along the way; it need not put the model back into training.
         """
         config = self.config
+        corpus: Any = batches if hasattr(batches, "tokens_per_epoch") else None
         if config.seq_len > model.context:
             raise ConfigError(
                 tr(
@@ -118,17 +131,16 @@ class Stage:
                 tr("lower it, or raise model.max_position_embeddings", "请调小它,或调大 model.max_position_embeddings"),
             )
         parameters = auto.count_parameters(model)
-        console.print(
-            tr(
-                f"{parameters:,} parameters; {batches.tokens_per_epoch:,} tokens in {batches.documents:,} documents, rows {batches.fill:.0%} full",
-                f"{parameters:,} 个参数;{batches.documents:,} 篇文档共 {batches.tokens_per_epoch:,} 个 token,打包填充率 {batches.fill:.0%}",
+        self.run.measured["parameters"] = parameters
+        if corpus is None:
+            what = tr("text is tokenised as it comes", "文本边读边分词")
+        else:
+            what = tr(
+                f"{corpus.tokens_per_epoch:,} tokens in {corpus.documents:,} documents, rows {corpus.fill:.0%} full",
+                f"{corpus.documents:,} 篇文档共 {corpus.tokens_per_epoch:,} 个 token,打包填充率 {corpus.fill:.0%}",
             )
-        )
-        self.run.measured |= {
-            "parameters": parameters,
-            "tokens_per_epoch": batches.tokens_per_epoch,
-            "fill": round(batches.fill, 4),
-        }
+            self.run.measured |= {"tokens_per_epoch": corpus.tokens_per_epoch, "fill": round(corpus.fill, 4)}
+        console.print(tr(f"{parameters:,} parameters; {what}", f"{parameters:,} 个参数;{what}"))
         self.targets = sum(int((batch["labels"] != -100).sum()) for batch in valid)
 
         def look(loop: Loop) -> None:

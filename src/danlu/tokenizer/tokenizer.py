@@ -141,6 +141,13 @@ class Tokenizer:
         (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
         (folder / TEMPLATE_FILE).unlink(missing_ok=True)  # one of an earlier save would win over ours
 
+    def with_special(self, names: Sequence[str]) -> "Tokenizer":
+        """The same with `names` as further special tokens; those it has already stay where they are."""
+        backend = _copy(self.backend)
+        backend.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in names])
+        listed = [*self.config.get("additional_special_tokens", ()), *names]
+        return Tokenizer(backend, {**self.config, "additional_special_tokens": list(dict.fromkeys(listed))})
+
     @property
     def model_max_length(self) -> int | None:
         """The context, in tokens, of the model this tokenizer came with; None when it does not say."""

@@ -1,0 +1,1 @@
+"""Ways to make new training rows out of old ones, one technique a file."""
