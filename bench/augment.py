@@ -38,7 +38,7 @@ POOL, TEST = 1000, 1500
 LONGEST = 120  # characters of a review
 COPIES = 4
 IMAGES = 200
-EPOCHS = 12
+EPOCHS = 8
 LEAK = 500
 WORDS, STEPS = 60, 250  # of a text that the network over words reads; of its training
 

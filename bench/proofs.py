@@ -19,6 +19,7 @@ import _proofs_models
 import _proofs_stages
 import _proofs_text
 import _proofs_train
+import _proofs_translate
 from _common import arguments, show, write
 
 PROOFS: dict[str, Callable[[], dict[str, float]]] = {
@@ -28,6 +29,7 @@ PROOFS: dict[str, Callable[[], dict[str, float]]] = {
     **_proofs_text.PROOFS,
     **_proofs_stages.PROOFS,
     **_proofs_generate.PROOFS,
+    **_proofs_translate.PROOFS,
 }
 WORK = "danlu beside independent references / danlu 与独立参照实现的对比"
 

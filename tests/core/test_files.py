@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from danlu.core import files
-from danlu.core.errors import FolderError, StorageError
+from danlu.core.errors import DataError, FolderError, StorageError
 from danlu.core.files import (
     atomic_folder,
     atomic_path,
     hash_path,
     human_size,
     read_json,
+    read_lines,
     remove_folder,
     sha256_file,
     storage_errors,
@@ -209,3 +210,14 @@ def test_alive_knows_this_process():
     assert files._alive(str(os.getpid()))
     assert not files._alive(str(NOBODY))
     assert not files._alive("nothing")
+
+
+def test_lines_are_all_there_and_faults_are_named(tmp_path: Path):
+    path = tmp_path / "lines.txt"
+    path.write_bytes("\ufeff一\r\n\n three \n".encode())
+    assert read_lines(path) == ["一", "", " three "]
+    path.write_bytes(b"a\xff")
+    with pytest.raises(DataError, match=r"lines.txt is not UTF-8: byte 1"):
+        read_lines(path)
+    with pytest.raises(DataError, match="cannot read"):
+        read_lines(tmp_path / "nowhere")

@@ -1,6 +1,7 @@
 import torch
 
 from danlu.generate.lockstep import Lockstep
+from danlu.models.t5 import T5, T5Config
 from tests.conftest import tiny_decoder
 
 
@@ -31,3 +32,18 @@ def test_what_is_alike_already_need_not_be_copied():
     hidden = step.feed([[5], [6]])
     whole = model.hidden({"input_ids": torch.tensor([[1, 2, 4, 5], [1, 2, 4, 6]])})
     torch.testing.assert_close(hidden, whole[:, -1:], atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_an_encoder_decoders_rows_all_answer_the_one_source():
+    model = T5(T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, n_positions=24))
+    model.initialise(torch.Generator().manual_seed(0))
+    source, texts = [5, 9, 3, 30, 1], [[0, 7, 8, 2], [0, 7, 8, 4], [0, 7, 6, 6]]
+    step = Lockstep(model.eval(), 3, 12, source)
+    step.feed([texts[0][:2]])
+    step.keep([0, 0])
+    step.feed([[8], [6]])
+    step.keep([0, 0, 1])
+    told = step.feed([[text[-1]] for text in texts])[:, -1]
+    asked = {"input_ids": torch.tensor([source] * 3), "decoder_input_ids": torch.tensor(texts)}
+    torch.testing.assert_close(told, model.hidden(asked)[:, -1], atol=1e-5, rtol=1e-5)

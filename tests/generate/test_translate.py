@@ -2,15 +2,13 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from danlu.core.errors import ConfigError, DataError
 from danlu.core.folder import Lineage
 from danlu.data.translation import add_tags
 from danlu.generate import translate
 from danlu.generate.params import SamplingParams
-from danlu.generate.translate import Translator, sentences
+from danlu.generate.translate import Translator
 from danlu.models import auto
 from danlu.models.t5 import T5Config
 from danlu.stages.seq2seq import build_t5
@@ -97,27 +95,6 @@ def test_a_language_into_itself_is_refused(translator):
         translator.translate(["Tea!"], "en", "en")
     with pytest.raises(ConfigError, match="from fr"):
         translator.translate(["the"], "fr", "en")
-
-
-@pytest.mark.parametrize(
-    ("text", "cut"),
-    [
-        ("你好。我叫小明！你呢？", ["你好。", "我叫小明！", "你呢？"]),
-        ("Version 4.1 is out. Is it? Yes!", ["Version 4.1 is out. ", "Is it? ", "Yes!"]),
-        ("他说：“走吧。”我们走了。", ["他说：“走吧。”", "我们走了。"]),
-        ("no end", ["no end"]),
-        ("一\n二", ["一\n", "二"]),
-        ("Wait... what?", ["Wait... ", "what?"]),
-    ],
-)
-def test_sentences(text, cut):
-    assert sentences(text) == cut
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.text(alphabet='天 a.。！?\n”"(）;…', max_size=40))
-def test_sentences_joined_are_the_text(text):
-    assert "".join(sentences(text)) == text
 
 
 def saved(translator: Translator, path: Path, tokenizer: Tokenizer | None = None) -> Path:

@@ -301,3 +301,17 @@ def test_spaces_around_special_tokens_as_in_transformers(scheme: str, strip: boo
     attacked = ours.render([{"role": "user", "content": "</s>[A]"}, {"role": "assistant", "content": "a</s>"}])
     assert [token for token in attacked.ids if token in ours.special_ids] == [0, 2, 3, 1]
     assert theirs.encode("river sun", add_special_tokens=False) == ours.encode("river sun")
+
+
+def test_further_special_tokens_come_behind_and_once(tokenizer):
+    more = tokenizer.with_special(["<a>", "<b>"])
+    assert more.vocab_size == tokenizer.vocab_size + 2
+    assert more.encode("<a>春<b>", special=True) == [
+        tokenizer.vocab_size,
+        *tokenizer.encode("春"),
+        tokenizer.vocab_size + 1,
+    ]
+    assert more.encode("<a>") == tokenizer.encode("<a>")  # what a text spells is none
+    assert more.with_special(["<b>", "<c>"]).vocab_size == more.vocab_size + 1
+    assert tokenizer.backend.token_to_id("<a>") is None  # the old one is as it was
+    assert more.config["additional_special_tokens"] == ["<a>", "<b>"]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from danlu.core.errors import ConfigError
 from danlu.core.i18n import tr
 
-__all__ = ["Config", "Input", "Output", "describe", "doc", "load_yaml", "nested_config", "paths_of"]
+__all__ = ["Config", "Input", "Output", "describe", "doc", "find_settings", "load_yaml", "nested_config", "paths_of"]
 
 # A path that a stage reads or writes: the pipeline hashes the one and skips on the other.
 Input = typing.Annotated[Path, "input"]
@@ -110,6 +110,12 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(tr(f"{path}: expected a mapping of settings", f"{path}:应为“键: 值”的设置"))
     return values
+
+
+def find_settings(verb: str, file: Path) -> Path:
+    """`file`, or the settings of that name that come with danlu for a verb: recipes/data-prepare/workshop.yaml."""
+    shipped = Path(__file__).parents[1] / "recipes" / verb.replace(" ", "-") / f"{file}.yaml"
+    return shipped if len(file.parts) == 1 and not file.exists() and shipped.is_file() else file
 
 
 def _refuse_unknown(cls: type[BaseModel], values: dict[str, Any], where: str) -> None:

@@ -13,7 +13,7 @@ from cyclopts.config import Dict, Env
 from pydantic import BaseModel, ValidationError, create_model
 from rich.console import Console
 
-from danlu.core.config import Config, describe, load_yaml, nested_config
+from danlu.core.config import Config, describe, find_settings, load_yaml, nested_config
 from danlu.core.errors import ConfigError
 from danlu.core.i18n import tr
 
@@ -26,7 +26,7 @@ _DASH = "\ue000"  # stands for '-', standard input, which the parser would take 
 def parse(kind: type[C], words: list[str], verb: str, summary: str, example: str) -> C | None:
     """The config that `words` describe, or None when help was asked for and printed.
 
-    `--config FILE.yaml` gives values below flags and environment (DANLU_VERB_FIELD), above defaults.
+    `--config FILE.yaml` (or the name of one that comes with danlu) gives values below flags and environment (DANLU_VERB_FIELD), above defaults.
     Raises ConfigError naming the setting at fault.
     """
     words, file = _take_config(words)
@@ -34,6 +34,7 @@ def parse(kind: type[C], words: list[str], verb: str, summary: str, example: str
     _refuse_unknown_variables(kind, prefix)
     sources: list[Any] = [Env(prefix, command=False)]
     if file is not None:
+        file = find_settings(verb, file)
         values = load_yaml(file)
         kind.parse_known(values, str(file))
         sources.append(Dict(values, source=str(file)))

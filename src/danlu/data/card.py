@@ -74,7 +74,7 @@ def data_card(name: str, summary: Mapping[str, Any], about: Mapping[str, SourceO
 def _sources(summary: Mapping[str, Any], assets: Mapping[str, Any], given: Mapping[str, str]) -> list[tuple[str, ...]]:
     found = []
     for name, report in summary["sources"].items():
-        asset = assets.get(name)
+        asset = assets.get(name.partition("/")[0])
         licence = asset["licence"] if asset else given.get(name, "unknown 未知")
         found.append((name, asset["version"] if asset else "", licence, f"{report['files']:,}", f"{report['rows']:,}"))
     return found

@@ -153,7 +153,11 @@ class _Inflate:
                         raise EOFError
                     return b""
             self._rest, self._some = b"", True
-            if out := self._inner.decompress(data, size):
+            try:
+                out = self._inner.decompress(data, size)
+            except (OSError, ValueError) as error:  # bz2's way of saying that it is none
+                raise Fault("damaged", str(error)) from None
+            if out:
                 return out
 
 
@@ -168,16 +172,24 @@ class _Zstd:
         self._source, self._error, self._rest = source, zstandard.ZstdError, b""
         self._maker = zstandard.ZstdDecompressor(max_window_size=_MEMORY)
         self._inner: Any = None
+        self._ready = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        out, count = [], 0
-        while count < size:
+        while not self._ready:
             if not self._rest:
                 self._rest = self._source.read(1 << 16)
                 if not self._rest:
-                    if self._inner is not None and not out:
+                    if self._inner is not None:
                         raise EOFError
-                    break
+                    return b""
+            self._ready = memoryview(self._more(size))
+        data, self._ready = bytes(self._ready[:size]), self._ready[size:]
+        return data
+
+    def _more(self, size: int) -> bytes:
+        """What the next pieces stand for: about `size` bytes, fewer when the source has to be read first."""
+        out, count = [], 0
+        while count < size and self._rest:
             piece, self._rest = self._rest[:_ZST_PIECE], self._rest[_ZST_PIECE:]
             self._inner = self._inner or self._maker.decompressobj()
             try:

@@ -71,11 +71,7 @@ class Feed:
         return self
 
     def __len__(self) -> int:
-        """Batches of one epoch. Raises DataError when what is fed has no length."""
-        if not hasattr(self.batches, "__len__"):
-            raise DataError(
-                tr("this data has no length", "这份数据没有长度"), tr("give train.steps", "请给出 train.steps")
-            )
+        """Batches of one epoch. Raises TypeError, as Python's own do, when what is fed has no length."""
         return len(self.batches)  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:

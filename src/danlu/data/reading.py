@@ -11,12 +11,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from danlu.core.assets import Asset, asset_path, catalogue
+from pydantic import field_validator
+
+from danlu.core.assets import Asset
 from danlu.core.config import Config, doc
 from danlu.core.errors import ConfigError, DataError
 from danlu.core.i18n import tr
+from danlu.core.places import asset_of, find_place
+from danlu.data.listing import files_of, root_of
 from danlu.data.poems import poem_rows, read_quatrains
-from danlu.data.sources import ReadReport, Row, SplitBy, column_names, files_of, read_rows
+from danlu.data.sources import ReadReport, Row, SplitBy, column_names, read_rows
 
 __all__ = ["POEMS", "SourceOptions", "Sources"]
 
@@ -40,6 +44,11 @@ class SourceOptions(Config):
     take: str | None = doc(None, "which files, such as '*.html' or 'texts/**'", "取哪些文件，如 '*.html' 或 'texts/**'")
     join: str | None = doc(None, "what joins a column that is a list of lines", "列为多行列表时，用什么连接")
     licence: str | None = doc(None, "for the data card", "许可证，写入数据卡")
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
 
 @dataclass
@@ -65,9 +74,9 @@ class Sources:
                 )
 
     def assets(self) -> dict[str, Asset]:
-        """The sources that are names of the catalogue; a file or folder of that name goes before."""
-        known = catalogue()
-        return {str(path): known[str(path)] for path in self.paths if str(path) in known and not path.exists()}
+        """The assets among the sources, by the source's name."""
+        found = {str(path): asset_of(path) for path in self.paths}
+        return {name: asset for name, asset in found.items() if asset is not None}
 
     def poems(self, path: Path) -> bool:
         """Whether a source is read as quatrains: it says so, or it is the poems of the catalogue and nothing else."""
@@ -82,11 +91,10 @@ class Sources:
             if str(path) == "-" or str(path).startswith("hf:"):
                 found[name] = None
                 continue
-            root = path if path.is_dir() else path.parent
-            for file in sorted(path.rglob("*")) if path.is_dir() else files_of(path):
-                if file.is_file():
-                    told = file.stat()
-                    found[f"{name}/{_relative(file, root)}"] = [told.st_size, told.st_mtime_ns]
+            root = root_of(path) or path.parent
+            for file in files_of(path, known=False):
+                told = file.stat()
+                found[f"{name}/{file.relative_to(root).as_posix()}"] = [told.st_size, told.st_mtime_ns]
         return found
 
     def rows(self) -> Iterator[Row]:
@@ -123,7 +131,7 @@ class Sources:
             while name in self._given:
                 name += "+"
             self._given[name] = given
-            places.append((name, asset_path(given) if given in assets else path))
+            places.append((name, find_place(path)))
         return places
 
     def _options(self, path: Path) -> SourceOptions:
@@ -163,10 +171,6 @@ class Sources:
         report.rows = funnel["poems"]
         for number, row in enumerate(poem_rows(quatrains, self.seed)):
             yield {"id": f"{name}/{number}", "source": name} | row
-
-
-def _relative(file: Path, root: Path) -> str:
-    return file.relative_to(root).as_posix()
 
 
 def _told(report: ReadReport) -> dict[str, Any]:

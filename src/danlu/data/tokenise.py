@@ -25,7 +25,7 @@ from danlu.core.config import Input, Output, doc
 from danlu.core.errors import DanluError, DataError
 from danlu.core.files import atomic_folder, hash_path, read_json, sha256_file, write_json
 from danlu.core.i18n import tr
-from danlu.data.executor import run_tasks
+from danlu.data.executor import Executor
 from danlu.data.load import is_prepared
 from danlu.data.parts import load_row
 from danlu.data.progress import track
@@ -67,8 +67,13 @@ def run(config: Config) -> dict[str, Any]:
     plan = _plan(config, tokenizer)
     record = _begin(config, plan, tokenizer)
     if not record["complete"]:
-        for split in plan["data"]:
-            _tokenise(config, record, split)
+        size = sum(file.stat().st_size for file in _files(config.data).values())
+        workers = min(
+            config.workers or os.cpu_count() or 1, -(-size // (4 * _CHUNK))
+        )  # for less a process does not pay
+        with Executor(workers) as executor:
+            for split in plan["data"]:
+                _tokenise(config, record, split, executor)
         if {split: _stamp(file) for split, file in _files(config.data).items()} != before:
             raise _changed(config, tr("the data changed while it was read", "数据在读取过程中被改动"))
         record["complete"] = True
@@ -185,7 +190,7 @@ class _Task(NamedTuple):
     stop: int
 
 
-def _tokenise(config: Config, record: dict[str, Any], split: str) -> None:
+def _tokenise(config: Config, record: dict[str, Any], split: str, executor: Executor) -> None:
     """Write the shards of one split that are not there yet."""
     listed, size = record["splits"][split], record["data"][split]["bytes"]
     start = listed[-1]["source_end"] if listed else 0
@@ -200,9 +205,8 @@ def _tokenise(config: Config, record: dict[str, Any], split: str) -> None:
         _Task(file, config.out / TOKENIZER, record["tokenizer"], config.content, at, min(at + _CHUNK, size))
         for at in range(start, size, _CHUNK)
     ]
-    workers = min(config.workers or os.cpu_count() or 1, -(-len(tasks) // 4))  # a process for less does not pay
     told = tr(f"tokenising {split}", f"分词 {split}")
-    for part in track(run_tasks(_encode, tasks, workers=workers), len(tasks), told):
+    for part in track(executor.run(_encode, tasks), len(tasks), told):
         writer.add(part)
     writer.close()
 

@@ -14,6 +14,7 @@ import torch
 
 from danlu.core.errors import DataError
 from danlu.core.i18n import tr
+from danlu.data.augmenters.back_translation import Language
 from danlu.data.batches import tokenise_texts
 from danlu.data.load import is_prepared, load_split
 from danlu.data.pairs import Pair
@@ -22,7 +23,6 @@ from danlu.tokenizer import Tokenizer
 
 __all__ = ["LANGUAGES", "Language", "PairBatches", "add_tags", "load_pairs", "tag_ids"]
 
-Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, Language] = ("en", "zh")
 _TAG = "<2{}>"
 _NO_LOSS = -100

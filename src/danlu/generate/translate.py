@@ -6,7 +6,6 @@ Example: danlu translate runs/translator/model --text "我喜欢看书。" --to 
 """
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -18,6 +17,7 @@ from danlu.core.config import Input, Output, doc
 from danlu.core.errors import ConfigError
 from danlu.core.files import atomic_path, read_lines
 from danlu.core.i18n import tr
+from danlu.data.augmenters.back_translation import sentences
 from danlu.data.progress import track
 from danlu.data.translation import LANGUAGES, Language, tag_ids
 from danlu.generate.beam import beam_search
@@ -27,11 +27,9 @@ from danlu.generate.seq2seq import Seq2Seq
 from danlu.models.seq2seq import EncoderDecoder
 from danlu.tokenizer import Tokenizer
 
-__all__ = ["Config", "Translator", "run", "sentences"]
+__all__ = ["Config", "Translator", "run"]
 
 _GREEDY = SamplingParams(temperature=0)
-# A sentence with the marks and blanks behind it. A full stop ends one only before a blank: 3.14, LibreOffice 4.1
-_SENTENCE = re.compile(r"\s*(?:[^。！？；!?;.\n]|[.;!?](?!\s|$))*[。！？；!?;.]*[”’」』）\"')\]]*\s*")
 
 
 class Config(Base):
@@ -51,11 +49,6 @@ class _Part(NamedTuple):
 
     text: int
     ids: list[int]  # as the encoder reads it
-
-
-def sentences(text: str) -> list[str]:
-    """`text` cut behind its sentences, Chinese or English; joined they are `text` again."""
-    return [found.group() for found in _SENTENCE.finditer(text) if found.group()]
 
 
 class Translator:

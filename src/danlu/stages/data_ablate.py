@@ -18,7 +18,7 @@ import orjson
 from pydantic import PositiveInt
 
 from danlu.core.config import Config as Base
-from danlu.core.config import Input, Output, doc, load_yaml
+from danlu.core.config import Input, Output, doc, find_settings, load_yaml
 from danlu.core.errors import DataError
 from danlu.core.files import atomic_folder, read_json, write_json
 from danlu.core.i18n import tr
@@ -58,7 +58,7 @@ class Config(Base):
 
 def run(config: Config) -> dict[str, Any]:
     """Prepare, train, compare; write and return ablate.json: for each variant rows, characters, bits per byte by seed."""
-    settings = {**load_yaml(config.recipe), "out": str(config.out / "data" / WHOLE)}
+    settings = {**load_yaml(find_settings("data prepare", config.recipe)), "out": str(config.out / "data" / WHOLE)}
     recipe = prepare.Config.parse(settings, str(config.recipe))
     names = [named.name for named in recipe.named()]
     left_out = _choose(config, names)

@@ -52,7 +52,7 @@ _PATTERNS = {
     "sharing": [
         rf"(?:share|tweet|pin|like|follow)(?: (?:this|us|it|me|on|to|via|with|by))*(?:[\s:|/,]*(?:{_SITES}))*[\s!.]*",
         rf"(?:{_SITES})(?:[\s|/,·•]+(?:{_SITES}))+",
-        r"(?:follow|like|find|join|connect with) us (?:on|at|via) .{2,60}|share (?:this|on|via|with)\b.{0,40}|click to (?:share|tweet|email)\b.{0,50}|\d+\s*(?:shares?|likes?|views?|retweets?)|(?:be the first to )?(?:like|share) this.{0,20}",
+        r"(?:follow|like|find|join|connect with) us (?:on|at|via) .{2,60}|share (?:this|on|via|with)\b.{0,40}|click to (?:share|tweet|email)\b.{0,50}|\d+\s*(?:shares?|likes?|views?|retweets?)|(?:be the first to )?(?:like|share) this(?: (?:post|page|article|story|video|on .{2,20}))?",
         rf"(?:一键)?(?:分享|转发|轉發)(?:到|至|给好友|本文|按钮)?[\s:：]*(?:(?:{_CN_SITES}|facebook|twitter|line|更多)[\s/|、]*)*",
         rf"(?:{_CN_SITES})(?:[\s/|、]+(?:{_CN_SITES}))+",
         r".{0,20}(?:关注|關注|扫描|扫一扫|掃描|长按识别|识别|微信搜索|搜索).{0,14}(?:公众号|公眾號|二维码|官方微信|官方微博|微信号|订阅号).{0,40}|(?:微信)?公众号\s*[:：].{1,30}",

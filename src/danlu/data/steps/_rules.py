@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "failed_code", "failed_prose", "failed_verse"]
 
-Kind = Literal["code", "verse", "zh", "en", "other"]
+Kind = Literal["code", "verse", "zh", "en", "unspaced", "other"]
 Rule = tuple[str, bool, float]  # reason, whether it failed, the figure
 Failed = tuple[str, str] | None  # reason, detail
 
@@ -31,7 +31,9 @@ _SENTENCE = re.compile(r"[。！？]+|[.!?]+(?=\s|[\"')\]]|$)")
 _STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
 _ZH_STOP_WORDS = "的了是在不和有我这人之也"
 _ZH_VARIANTS = {"这": "這"}
+_UNSPACED = frozenset(("ja", "th", "lo", "my", "km", "bo", "dz", "yue", "wuu"))  # words that no space parts
 _LOST = re.compile("[□\ufffd〓■]")
+_FEW_LINES = 4  # shares of fewer lines say nothing
 _VERSE_LINE = 40  # characters: two sentences of a long lyric
 _VERSE_PIECE = re.compile(r"[，。！？；、：\s]+")
 
@@ -55,6 +57,8 @@ class Document:
             return "code"
         if lang == "zh" or (lang in (None, "und") and self.han / 1.5 > len(_WORD_RE.findall(self.text))):
             return "verse" if self._is_verse() else "zh"
+        if lang in _UNSPACED:
+            return "unspaced"
         return "en" if lang == "en" or (lang is None and self.text.isascii()) else "other"
 
     def _is_verse(self) -> bool:
@@ -97,10 +101,10 @@ class Document:
 
 def failed_prose(document: Document, config: "Config") -> Failed:
     """The first rule that prose fails, with the figure that failed."""
-    if config.gopher and (
-        failed := (_chinese if document.kind == "zh" else _words)(document, config) or _by_lines(document, config)
-    ):
-        return failed
+    if config.gopher:
+        rules = _chinese if document.kind in ("zh", "unspaced") else _words
+        if failed := _first(rules(document, config)) or _by_lines(document, config):
+            return failed
     if config.c4 and (failed := _c4(document, config)):
         return failed
     return _repetition(document, config) if config.repetition else None
@@ -125,17 +129,21 @@ def _words(document: Document, config: "Config") -> Iterator[Rule]:
 
 
 def _chinese(document: Document, config: "Config") -> Iterator[Rule]:
+    """By characters. Other languages that part no words have the rules that do not ask for Chinese."""
     text, characters = document.text, max(document.characters, 1)
-    yield "too_short", document.han < config.zh_min_chars, document.han
-    yield "too_long", document.han > config.zh_max_chars, document.han
+    chinese = document.kind == "zh"
+    size = document.han if chinese else document.letters
+    yield "too_short", size < config.zh_min_chars, size
+    yield "too_long", size > config.zh_max_chars, size
     symbols = 1 - document.letters / characters
     yield "symbols", symbols > config.zh_max_symbols, symbols
     digits = _count(_DIGIT_RE, text) / characters
     yield "digits", digits > config.max_digits, digits
-    han = document.han / max(document.letters, 1)
-    yield "han", han < config.zh_min_han, han
-    found = sum(word in text or _ZH_VARIANTS.get(word, word) in text for word in _ZH_STOP_WORDS)
-    yield "stop_words", found < config.zh_min_stop_words, found
+    if chinese:
+        han = document.han / max(document.letters, 1)
+        yield "han", han < config.zh_min_han, han
+        found = sum(word in text or _ZH_VARIANTS.get(word, word) in text for word in _ZH_STOP_WORDS)
+        yield "stop_words", found < config.zh_min_stop_words, found
 
 
 def _first(rules: Iterator[Rule]) -> Failed:
@@ -144,15 +152,15 @@ def _first(rules: Iterator[Rule]) -> Failed:
 
 def _by_lines(document: Document, config: "Config") -> Failed:
     lines = document.lines
-    count = max(len(lines), 1)
+    if len(lines) < _FEW_LINES:
+        return None
     for reason, found, most in (
         ("bullets", sum(_BULLET.match(line) is not None for line in lines), config.max_bullets),
         ("ellipsis", sum(line.rstrip().endswith(_ELLIPSIS_END) for line in lines), config.max_ellipsis),
         ("unpunctuated", sum(not line.rstrip().endswith(_ENDS) for line in lines), config.max_unpunctuated),
     ):
-        alone = reason == "unpunctuated" and count < 5  # a text that is one paragraph may lack its full stop
-        if found / count > most and not alone:
-            return reason, f"{found} of {count} lines"
+        if found > most * len(lines):
+            return reason, f"{found} of {len(lines)} lines"
     return None
 
 
@@ -177,7 +185,7 @@ def _repetition(document: Document, config: "Config") -> Failed:
             return f"duplicate_{name}s", f"{share:.2f}"
         if characters > getattr(config, f"max_duplicate_{name}_chars"):
             return f"duplicate_{name}_chars", f"{characters:.2f}"
-    chinese = document.kind == "zh"
+    chinese = document.kind in ("zh", "unspaced")
     scale = 2 if chinese else 1  # two characters for a word
     units = "".join(document.words) if chinese else document.words
     repeated = repeated_shares(units, (n * scale for n in config.repeated_ngrams))

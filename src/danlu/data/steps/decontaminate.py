@@ -27,6 +27,7 @@ from danlu.data.steps._text import HAN, rewrite
 __all__ = ["Config", "Index", "Sizes", "Step", "tokens"]
 
 _TOKEN = re.compile(rf"[{HAN}]|[^\W_{HAN}]+")
+_IS_HAN = re.compile(f"[{HAN}]")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _BITS = 24  # of the table that says quickly that an n-gram is in no item
 _COMMON = 50  # an n-gram of more items says nothing
@@ -166,15 +167,15 @@ class Index:
 
     def add(self, text: str, name: str) -> None:
         """An item of set `name`; one with too few tokens would be found everywhere and is left out."""
+        if (mark := xxhash.xxh3_128_digest(text.encode("utf-8", "replace"))) in self._seen:
+            return
+        self._seen.add(mark)
         words = tokens(text)
-        han = sum(len(word) == 1 and not word.isascii() for word in words)
+        han = 0 if text.isascii() else len(_IS_HAN.findall(text))
         sizes = _CHARACTERS if 2 * han > len(words) else _WORDS
         if len(words) < sizes.least:
             return
-        numbers = _numbers(words)
-        if (mark := numbers.tobytes()) not in self._seen:
-            self._seen.add(mark)
-            self.items.append((name, numbers, sizes))
+        self.items.append((name, _numbers(words), sizes))
 
     def build(self) -> "Index":
         self._seen.clear()

@@ -29,7 +29,7 @@ _UPPER_FULL = {0xFEE0 + code: chr(code).lower() for code in range(0x21, 0x7F)}
 _LOWER = {code: chr(code + 32) for code in range(0x41, 0x5B)}
 # Letters of other alphabets that look like Latin ones.
 _ALIKE = str.maketrans("аеорсухіјѕԁһԛԝВЕКМНОРСТХаαοερτυνικ", "aeopcyxijsdhqwbekmhopctxaaoeptuvik")
-_LEET = str.maketrans("013457@$!", "oleastasi")
+_LEET = [str.maketrans("013457@$!", f"o{one}eastasi") for one in "il"]
 # What is put between characters to hide a word; a stop, a comma or a line end parts words in earnest.
 _GAP = re.compile("[ \t\u00a0\u00ad\u200b-\u200f\u2060\ufeff\u3000*._\\-~|/+^#=·•…★☆◆■●○※→]+")
 _SPELT = re.compile(r"(?<![a-z0-9])(?:[a-z][ *._\-~|/+]{1,2}){2,}[a-z](?![a-z0-9])")
@@ -152,8 +152,10 @@ class WordLists:
             if (which := self.latin.get(re.sub("[^a-z]", "", match.group()))) is not None:
                 yield Hit(which, *match.span())
         for match in _MIXED.finditer(plain):
-            if (which := self.latin.get(match.group().translate(_LEET))) is not None:
-                yield Hit(which, *match.span())
+            for table in _LEET:
+                if (which := self.latin.get(match.group().translate(table))) is not None:
+                    yield Hit(which, *match.span())
+                    break
 
 
 class Step:
