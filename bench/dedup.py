@@ -57,6 +57,13 @@ def brown() -> Iterator[str]:
         yield from (" ".join(words[start : start + 250]) for start in range(0, len(words), 250))
 
 
+@cache
+def simple() -> dict[int, str]:
+    """The simplified form of each traditional character."""
+    characters = [chr(code) for code in range(0x4E00, 0xA000)]
+    return {ord(old): new for old, new in zip(characters, simplify(characters), strict=True)}
+
+
 def edited(text: str, draw: random.Random) -> str:
     """A copy with edits of one kind, few or many."""
     spaced = " " in text
@@ -72,7 +79,7 @@ def edited(text: str, draw: random.Random) -> str:
         elif kind == 3:
             units[place] = units[place][:-1] + draw.choice("etaoin的一是不了人")
         elif kind == 4:
-            units[place] = simplify([units[place]])[0].upper() + draw.choice(("", "，", ", "))
+            units[place] = units[place].translate(simple()).upper() + draw.choice(("", "，", ", "))
     if kind == 5:
         return joint.join(units[some * 3 :])
     if kind == 6:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import arguments, interleave, ratio, show, write
+from _common import Raw, arguments, interleave, ratio, show, write
 
 from danlu.core.assets import asset_path
 from danlu.data import tokenise
@@ -42,14 +42,14 @@ VOCABULARY, SEQ_LEN, ROWS, AT_ONCE = 16_384, 512, 16, 1000
 WINDOWS = (1 << 17, 1 << 19, 1 << 22)
 
 
-def texts_of(poems: int) -> dict[str, list[str]]:
-    """Texts by source."""
+def texts_of(every: int) -> dict[str, list[str]]:
+    """Texts by source; one of `every`."""
     stdlib = Path(sysconfig.get_paths()["stdlib"])
     brown = sorted(file for file in asset_path("brown").rglob("*") if file.is_file() and file.suffix in ("", ".txt"))
     python = [file for file in sorted(stdlib.rglob("*.py")) if "site-packages" not in file.parts]
     found = {name: [file.read_text("utf-8", "ignore") for file in files] for name, files in (("brown", brown), ("python", python))}  # fmt: skip
-    verses = [row["text"] for row in poem_rows()][:poems]
-    return {"poems": verses, **{name: [text for text in texts if text.strip()] for name, texts in found.items()}}
+    found = {"poems": [row["text"] for row in poem_rows()], **found}
+    return {name: [text for text in texts if text.strip()][::every] for name, texts in found.items()}
 
 
 def poem_rows() -> Iterator[dict[str, Any]]:
@@ -89,6 +89,18 @@ def contenders(work: Path, texts: list[str]) -> dict[str, Callable[[], float | N
     return {"tokenizers": library, "danlu": danlu(os.cpu_count() or 1), "danlu, one process": danlu(1)}
 
 
+def counted(run: Callable[[], float | None], spent: Raw, name: str) -> Callable[[], float | None]:
+    """`run` that also notes the processor's seconds, of ended processes too: what else the machine does counts less there."""
+
+    def counting() -> float | None:
+        before = os.times()
+        run()
+        spent.setdefault(name, []).append(sum(os.times()[:4]) - sum(before[:4]))
+        return None
+
+    return counting
+
+
 def fills(shards: Shards) -> list[tuple[str, float]]:
     """How full the rows are: cut as the text comes, packed by windows, packed in one."""
     found = []
@@ -96,7 +108,8 @@ def fills(shards: Shards) -> list[tuple[str, float]]:
         batches = ShardedBatches(shards, "train", SEQ_LEN, ROWS, window=window)
         found.append((f"best fit, windows of {window:,} tokens", batches.fill))
     arrays = [shards.arrays(shard) for shard in shards.list("train")]
-    sizes = [cut(a.offsets[:-1].astype(int), a.offsets[1:].astype(int) - a.offsets[:-1].astype(int), SEQ_LEN)[1] for a in arrays]  # fmt: skip
+    offsets = [one.offsets.astype("int64") for one in arrays]
+    sizes = [cut(one[:-1], one[1:] - one[:-1], SEQ_LEN, "pieces")[1] for one in offsets]
     rows = sum(best_fit_decreasing(part[part > 0], SEQ_LEN).rows for part in sizes)
     found.append(("best fit, whole shards", sum(int(part.sum()) for part in sizes) / rows / SEQ_LEN))
     every = [int(size) for part in sizes for size in part]
@@ -170,10 +183,10 @@ def waits(work: Path, shards: Shards, steps: int) -> list[tuple[str, float, floa
 
 def main() -> None:
     parser: argparse.ArgumentParser = arguments(__doc__, repeats=5)
-    parser.add_argument("--poems", type=int, default=60_000, help="poems to take / 取多少首诗")
+    parser.add_argument("--every", type=int, default=1, help="take one text of so many / 每多少篇取一篇")
     parser.add_argument("--steps", type=int, default=120, help="training steps of each wait / 每次测等待的训练步数")
     read = parser.parse_args()
-    sources = texts_of(read.poems)
+    sources = texts_of(read.every)
     texts = [text for part in sources.values() for text in part]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -182,7 +195,11 @@ def main() -> None:
         (work / "tokenizer").mkdir()
         train_tokenizer(sample, settings).save(work / "tokenizer")
         prepared(work / "data", texts)
-        raw = interleave(contenders(work, texts), read.repeats)
+        spent: Raw = {}
+        raw = interleave(
+            {name: counted(run, spent, name) for name, run in contenders(work, texts).items()}, read.repeats
+        )
+        spent = {name: seconds[-read.repeats :] for name, seconds in spent.items()}
         shards = Shards.open(work / f"shards-{os.cpu_count() or 1}")
         assert len(load_split(work / "data", "train")) == shards.total("train", "documents")
         size, tokens = shards.total("train", "bytes"), shards.total("train", "tokens")
@@ -199,9 +216,21 @@ def main() -> None:
     ratios = {
         "tokenise_and_pack_vs_tokenizers": ratio(raw, "danlu", "tokenizers"),
         "one_process_vs_tokenizers": ratio(raw, "danlu, one process", "tokenizers"),
+        "processor_time_vs_tokenizers": ratio(spent, "danlu", "tokenizers"),
+        "processor_time_one_process_vs_tokenizers": ratio(spent, "danlu, one process", "tokenizers"),
     }
     waiting = {name: {"share": share, "longest": longest} for name, share, longest in waited}
-    write(read.json, WORK, ratios, raw, megabytes=size / 1e6, tokens=tokens, fill=dict(filled), waited=waiting)
+    write(
+        read.json,
+        WORK,
+        ratios,
+        raw,
+        processor=spent,
+        megabytes=size / 1e6,
+        tokens=tokens,
+        fill=dict(filled),
+        waited=waiting,
+    )
 
 
 if __name__ == "__main__":

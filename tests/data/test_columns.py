@@ -13,7 +13,7 @@ from tests.data.test_content import content
 def test_values_become_what_json_has():
     value = {
         "b": b"\x00\xff", "d": datetime.date(2020, 1, 2), "n": float("nan"), "x": [decimal.Decimal("1.50"), None, True],
-        1: datetime.timedelta(seconds=5), "t": datetime.datetime(2020, 1, 2, 3, 4),  # noqa: DTZ001
+        1: datetime.timedelta(seconds=5), "t": datetime.datetime(2020, 1, 2, 3, 4),
     }  # fmt: skip
     assert plain(value) == {
         "b": "AP8=", "d": "2020-01-02", "n": None, "x": ["1.50", None, True], "1": "0:00:05", "t": "2020-01-02T03:04:00",

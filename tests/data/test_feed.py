@@ -55,7 +55,7 @@ def slip():
     raise ValueError("a slip")
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [0, 1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_same_batches_in_the_same_order(workers):
     expected = list(packed())
     with Feed(packed(), workers=workers, ahead=3) as feed:
@@ -83,7 +83,7 @@ def test_resuming_counts_what_was_handed_out_at_every_batch():
         next(plain, None)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_stream_resumes_through_a_feed(workers):
     if workers:  # a source that another process can be sent
         stream = lambda: StreamBatches(Rows(), Numbers(), 16, 3, window=120, epochs=1)  # noqa: E731
@@ -141,6 +141,11 @@ def test_an_error_is_told_after_the_good_batches(workers):
             with pytest.raises(DataError, match="row 17") as caught:
                 next(feed)
             assert caught.value.do == "mend it"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_error_that_nobody_foresaw_is_told_too(workers):
     with Feed(Broken(slip), workers=workers) as feed, pytest.raises((DataError, ValueError), match="a slip"):
         list(feed)
 
@@ -153,6 +158,7 @@ def test_a_worker_that_dies_is_an_error_not_a_hang():
             next(feed)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_worker_that_dies_while_its_batch_is_not_yet_wanted():
     with Feed(packed(epochs=None), workers=2, ahead=1) as feed:
@@ -181,7 +187,10 @@ if __name__ == "__main__":
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("workers", "blow"), [(0, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("workers", "blow"),
+    [(0, signal.SIGINT), (2, signal.SIGINT), pytest.param(2, signal.SIGKILL, marks=pytest.mark.slow)],
+)
 def test_ctrl_c_and_a_killed_parent_leave_no_process_behind(tmp_path, workers, blow):
     script = tmp_path / "loop.py"
     script.write_text(_LOOP)

@@ -75,7 +75,7 @@ def test_a_large_vocabulary_takes_four_bytes(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_bytes_do_not_depend_on_the_number_of_processes(tmp_path, tokenizer, monkeypatch, workers):
     texts = couplets(400, 3)
     sharded(tmp_path, tokenizer, texts)
@@ -126,7 +126,7 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_been(tmp_path, tokeniz
     script = tmp_path / "script.py"
     script.write_text(_KILLED)
     places = set()
-    for _ in range(4):
+    for _ in range(3):
         process = subprocess.Popen(
             [sys.executable, script, tmp_path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -137,7 +137,7 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_been(tmp_path, tokeniz
         process.wait()
         if (out / SHARDS_FILE).is_file():
             places.add(len(json.loads((out / SHARDS_FILE).read_text())["splits"]["train"]))
-    assert len(places) >= 3, "it was not killed at several places"
+    assert len(places) >= 2, "it was not killed at several places"
     assert max(places) < len(Shards.open(whole).list("train"))
     with pytest.raises(DataError, match="not finished"):
         Shards.open(tmp_path / "shards")

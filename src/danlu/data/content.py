@@ -103,6 +103,8 @@ class Content:
         except UnicodeDecodeError:
             pass
         found = detect(raw, start=False) if self.encoding == "auto" else Found("utf-8", 0.0)
+        if found.encoding in ("cp1252", "latin-1"):  # one broken byte beside a letter looks like that
+            found = Found("utf-8", 0.0)
         if found.encoding == "utf-8" and not self.lenient:
             return Fault("undecodable", "utf-8", raw)
         decoder = Decoder(found.encoding)

@@ -62,11 +62,8 @@ def _documents(content: Content, pieces: Iterator[str]) -> Iterator[FoundRow]:
 def _html(content: Content) -> Iterator[FoundRow]:
     """One row with the page as it is, marked `html: true`; its own word on its encoding counts where UTF-8 fails."""
     raw = content.whole()
-    if (
-        content.encoding == "auto"
-        and detect(raw).encoding not in ("utf-8", "ascii")
-        and not raw.startswith(b"\xff\xfe")
-    ):
+    found = detect(raw) if content.encoding == "auto" else None
+    if found and not (found.confidence == 1 and found.encoding.startswith(("utf-", "ascii"))):
         said = _CHARSET.search(raw, 0, 4096)
         content.decoder = said_decoder(said[1].decode() if said else "") or content.decoder
     text = content.decoder.feed(raw, final=True)

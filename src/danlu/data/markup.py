@@ -5,6 +5,7 @@ nested elements are as good as one. Paragraphs, headings, lists, tables and code
 list begins with '- ', the cells of a row are parted by ' | ', and preformatted text stands verbatim between ``` fences.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
@@ -24,16 +25,22 @@ _MORE = re.compile(rf"</{_TAG}\s*>|<(?:br|hr|p|li|img|meta)\b[^<>]*>", re.IGNORE
 _PAGE = re.compile(r"<(?:!doctype\s+html|html|body)\b", re.IGNORECASE)
 
 _GONE = frozenset(
-    ("script", "style", "noscript", "template", "head", "svg", "canvas", "iframe", "object", "embed", "audio", "video", "math")
-    + ("nav", "aside", "footer", "form", "button", "select", "option", "input", "textarea", "dialog", "datalist", "menu", "-comment")
-)  # fmt: skip
+    (
+        *("script", "style", "noscript", "template", "head", "svg", "canvas", "iframe", "object", "embed"),
+        *("audio", "video", "math", "nav", "aside", "footer", "form", "button", "select", "option", "input"),
+        *("textarea", "dialog", "datalist", "menu", "-comment"),
+    )
+)
 _APART = frozenset(
     ("p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "dl", "table", "blockquote", "hr", "head", "list", "quote")
 )
 _LINE = frozenset(
-    ("div", "li", "dt", "dd", "tr", "caption", "section", "article", "main", "header", "address", "center", "figure", "figcaption")
-    + ("details", "summary", "body", "html", "fieldset", "legend", "item", "row", "br", "lb", "tbody", "thead", "tfoot")
-)  # fmt: skip
+    (
+        *("div", "li", "dt", "dd", "tr", "caption", "section", "article", "main", "header", "address"),
+        *("center", "figure", "figcaption", "details", "summary", "body", "html", "fieldset", "legend"),
+        *("item", "row", "br", "lb", "tbody", "thead", "tfoot"),
+    )
+)
 _ITEM = frozenset(("li", "item"))
 _CELL = frozenset(("td", "th", "cell"))
 _PRE = frozenset(("pre", "listing", "xmp"))
@@ -53,7 +60,10 @@ _ANY_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^<>]*>")
 _DEEPEST = 512  # what nests deeper is broken, and parsers look through all open elements at each tag
 # These end by themselves, or hold nothing: left open they do not nest.
 _SELF_ENDING = frozenset(
-    "p li dt dd tr td th tbody thead tfoot option br hr img input meta link wbr col source area base".split()
+    (
+        *("p", "li", "dt", "dd", "tr", "td", "th", "tbody", "thead", "tfoot", "option", "br", "hr", "img"),
+        *("input", "meta", "link", "wbr", "col", "source", "area", "base"),
+    )
 )
 
 
@@ -127,7 +137,7 @@ def page_text(html: str) -> str:
     Barbaresi 2021, "Trafilatura: A web scraping library and command-line tool for text discovery and extraction".
     """
     try:
-        from lxml import etree
+        from lxml.etree import iterwalk  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module
         from trafilatura import bare_extraction
     except ImportError as error:
         raise MissingExtraError(error.name or "trafilatura", "data") from None
@@ -137,9 +147,20 @@ def page_text(html: str) -> str:
         include_tables=True,
         include_formatting=False,
         with_metadata=False,
+        config=_settings(),
     )
     body = getattr(found, "body", None)
-    return "" if body is None else _lines(_lxml_events(etree.iterwalk(body, events=("start", "end"))))
+    return "" if body is None else _lines(_lxml_events(iterwalk(body, events=("start", "end"))))
+
+
+@functools.cache
+def _settings() -> Any:
+    """trafilatura's, but that 60 characters are a text: below its 250 it takes the whole page, and Chinese is three times as dense."""
+    from trafilatura.settings import use_config
+
+    config = use_config()
+    config.set("DEFAULT", "MIN_EXTRACTED_SIZE", "60")
+    return config
 
 
 def _lexbor_events(root: Any) -> Iterator[Event]:
@@ -159,8 +180,8 @@ def _lexbor_events(root: Any) -> Iterator[Event]:
             if depth == 0:
                 return
             node, depth = node.parent, depth - 1
-            yield "close", node.tag
-        node = node.next
+            yield "close", node.tag if node is not None else ""
+        node = node.next if node is not None else None
 
 
 def _hidden(node: Any, tag: str) -> bool:
@@ -212,6 +233,7 @@ class _Page:
         self.lines: list[str] = []
         self.parts: list[str] = []
         self.pre = 0
+        self.items = 0
         self.apart = False
         self.mark = ""
 
@@ -229,9 +251,9 @@ class _Page:
                 self.parts.append("\n")
         elif tag in _APART or tag in _LINE:
             self.end_line()
-            self.apart |= tag in _APART and not (tag in ("p", "ul", "ol", "list") and self.mark != "")
+            self.apart |= tag in _APART and self.items == 0
             if tag in _ITEM:
-                self.mark = "- "
+                self.mark, self.items = "- ", self.items + 1
         elif tag in _CELL and any(part.strip() for part in self.parts):
             self.parts.append(" | ")
 
@@ -242,9 +264,9 @@ class _Page:
                 self.end_code()
         elif not self.pre and (tag in _APART or tag in _LINE):
             self.end_line()
-            self.apart |= tag in _APART
             if tag in _ITEM:
-                self.mark, self.apart = "", False
+                self.mark, self.items = "", self.items - 1
+            self.apart |= tag in _APART and self.items == 0
 
     def end_line(self) -> None:
         line = _BLANK.sub(" ", "".join(self.parts)).strip()

@@ -92,7 +92,7 @@ def _gbk_run(certain: bool, found: re.Match[str]) -> str:
         return run
     decoded = data.decode("utf-8", "replace")
     lost = decoded.count("\ufffd")
-    if lost > 1 + len(decoded) // 5 or len(decoded) == lost or not _plausible(decoded):
+    if lost > 1 + len(decoded) // 5 or (len(decoded) == lost and not certain) or not _plausible(decoded):
         return run
     if lost and not certain and len(run) < _PROOF:
         return run

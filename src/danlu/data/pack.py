@@ -92,6 +92,7 @@ def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)
 
 
+# lesson: best-fit
 def best_fit_decreasing(lengths: np.ndarray, seq_len: int) -> Layout:
     """Pack `lengths` (int64 [documents], each 1 to `seq_len`) into rows of `seq_len`.
 
@@ -119,6 +120,9 @@ def best_fit_decreasing(lengths: np.ndarray, seq_len: int) -> Layout:
     counts = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
     placed = np.fromiter((length for row in rows for length in row), dtype=np.int64, count=len(lengths))
     return Layout(placed, np.concatenate(([0], np.cumsum(counts))))
+
+
+# end lesson
 
 
 # lesson: lay

@@ -166,8 +166,10 @@ class _Reader:
             yield from self._counted(told, self._stdin(told))
         elif path.startswith("hf:"):
             self.report.files += 1
-            told = FileRead(path, 0, 0, "")
-            yield from self._counted(told, self._checked(read_hub(path[3:]), path, path))
+            folder = Path(path[3:].partition(":")[0])
+            name = path.replace(str(folder), folder.name) if folder.is_dir() else path
+            told = FileRead(name, 0, 0, "")
+            yield from self._counted(told, self._checked(read_hub(path[3:]), name, path))
         else:
             for file, name in self._files(Path(path)):
                 self.report.files += 1

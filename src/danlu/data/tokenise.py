@@ -211,7 +211,6 @@ def _tokenise(config: Config, record: dict[str, Any], split: str, executor: Exec
     writer.close()
 
 
-# lesson: encode
 def _encode(task: _Task) -> Told:
     """Tokenise the rows of a task: done anywhere, in any order, it gives the same."""
     if parent_process() is not None:
@@ -241,9 +240,6 @@ def _encode(task: _Task) -> Told:
         _integers(map(len, texts), len(texts)),
         _integers((len(text.encode("utf-8", "replace")) for text in texts), len(texts)),
     )
-
-
-# end lesson
 
 
 def _integers(values: Any, count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from danlu.data.minhash import bucket_edges
 from danlu.data.step import CorpusStep, Drop
-from danlu.data.steps.near import Config, Step, drop_near, same_keys
+from danlu.data.steps.near import Config, Gather, Step, drop_near, same_keys
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmn" for b in "aeiou" for c in ("nt", "st", "r", "")]
 CHARACTERS = (
@@ -129,6 +129,27 @@ def test_large_buckets_give_what_small_ones_give():
     assert told.tolist() == wanted.tolist()
     assert len(edges) <= len(every)
     assert (wanted >= 0).sum() == 160
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_buckets_may_be_grouped_elsewhere(seed: int):
+    """Rows grouped by (band, key) in a dictionary, each bucket alone and in any order, give the same decision."""
+    step, draw = Step(Config()), random.Random(seed)
+    texts = corpus(seed, 30)
+    texts += [f"{texts[0]} {draw.choice(WORDS)}" for _ in range(80)]  # one bucket that is large
+    keys = step.keys([{"id": "", "source": "", "text": text} for text in texts])
+    buckets: dict[tuple[int, int], list[int]] = {}
+    for band, own in enumerate(keys["bands"]):
+        for row in np.flatnonzero(keys["count"] >= 10):
+            buckets.setdefault((band, int(own[row])), []).append(int(row))
+    found: set[tuple[int, int]] = set()
+    for rows in draw.sample(list(buckets.values()), len(buckets)):
+        edges = bucket_edges(np.array(rows), keys["minima"][rows], 0.75, step.margin)
+        found |= {(later, earlier) for earlier, later in edges.tolist()}
+    edges = np.array([(earlier, later) for later, earlier in sorted(found)])
+    told = drop_near(Gather([keys]).alike(edges, 0.75, step.margin), len(texts))
+    assert told.tolist() == step.decide([keys])[0].tolist()
+    assert (told >= 0).sum() >= 80
 
 
 def test_same_keys():

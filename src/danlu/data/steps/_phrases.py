@@ -28,7 +28,8 @@ _PATTERNS = {
         r"page \d+ of \d+|第\s*\d+\s*[页頁](?:\s*[/，,]?\s*共\s*\d+\s*[页頁])?|共\s*\d+\s*[页頁](?:\s*第\s*\d+\s*[页頁])?|\d+ comments?|leave a (?:comment|reply)|post a comment|(?:发表|發表)(?:评论|評論)|评论\s*[（(]?\d*[）)]?|tags?\s*:.{0,80}|标签\s*[:：].{0,60}",
     ],
     "notices": [
-        r"(?:we|this (?:web)?site|our (?:web)?site|our partners|by (?:using|continuing)).{0,60}\bcookies?\b.{0,90}",
+        r"(?:we|this (?:web)?site|our (?:web)?site|our partners)\b.{0,60}\bcookies?\b(?:.{0,40}(?:to (?:improve|enhance|ensure|give|provide|offer|personali[sz]e|analy[sz]e|deliver|make|help|serve|track)|on (?:our|this)|polic|settings|you (?:agree|accept|consent)).{0,60})?[.!]?",
+        r"by (?:using|continuing|clicking|browsing)\b.{0,60}\bcookies?\b.{0,60}",
         r"(?:accept|reject|allow|decline|manage)(?: (?:all|necessary|optional|my))*(?: (?:cookies?|preferences|settings))+.{0,40}|cookie (?:settings|policy|preferences|notice|consent)",
         r"(?:本网站|本站|我们的网站|我们|本網站).{0,20}(?:使用|采用|採用)\s*cookies?.{0,80}|(?:接受|同意)(?:所有|全部)?\s*cookies?.{0,20}",
         r"(?:please )?(?:subscribe|sign up)(?: now| today| here)?(?: (?:to|for) (?:our|the|my) (?:free |weekly |daily )*(?:newsletter|mailing list|channel|feed|updates).{0,60})?[.!]?",

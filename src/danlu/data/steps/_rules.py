@@ -28,6 +28,7 @@ _ELLIPSES = re.compile(r"\.{3}|…+|。{3}")
 _ENDS = tuple("。！？；：…，、”’」』）》】.!?;:,\"')]—~～")
 _C4_ENDS = tuple("。！？…”’」』.!?\"'")
 _SENTENCE = re.compile(r"[。！？]+|[.!?]+(?=\s|[\"')\]]|$)")
+_MARKS = ".,;:!?\"'()[]“”‘’"
 _STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
 _ZH_STOP_WORDS = "的了是在不和有我这人之也"
 _ZH_VARIANTS = {"这": "這"}
@@ -63,7 +64,7 @@ class Document:
 
     def _is_verse(self) -> bool:
         """Short lines of Chinese parted by marks into pieces of few characters; a menu has no marks and a table has digits."""
-        if not self.lines or self.han < 0.6 * len(self.text):
+        if not self.lines or self.han + len(_LOST.findall(self.text)) < 0.6 * len(self.text):
             return False
         short = sum(len(line.strip()) <= _VERSE_LINE for line in self.lines)
         if short < 0.8 * len(self.lines) or _DIGIT_RE.search(self.text):
@@ -124,7 +125,7 @@ def _words(document: Document, config: "Config") -> Iterator[Rule]:
     alphabetic = sum(word.isalpha() or _LETTER_RE.search(word) is not None for word in words) / count
     yield "alphabetic", alphabetic < config.min_alphabetic, alphabetic
     if document.kind == "en":
-        found = len(_STOP_WORDS.intersection(map(str.lower, words)))
+        found = len(_STOP_WORDS.intersection(word.strip(_MARKS).lower() for word in words))
         yield "stop_words", found < config.min_stop_words, found
 
 
@@ -135,7 +136,7 @@ def _chinese(document: Document, config: "Config") -> Iterator[Rule]:
     size = document.han if chinese else document.letters
     yield "too_short", size < config.zh_min_chars, size
     yield "too_long", size > config.zh_max_chars, size
-    symbols = 1 - document.letters / characters
+    symbols = (document.characters - document.letters) / characters
     yield "symbols", symbols > config.zh_max_symbols, symbols
     digits = _count(_DIGIT_RE, text) / characters
     yield "digits", digits > config.max_digits, digits

@@ -51,7 +51,36 @@ _NOT_CJK_WORD = re.compile(f"(?:(?![{HAN}{KANA}{HANGUL}])[^\\W\\d_])+")
 _KANA_SHARE = 0.08  # of ideographs and kana: Japanese has half of each, Chinese quotes a の now and then
 _HAN_PER_WORD = 1.5
 _ENGLISH = frozenset(
-    ["the", "of", "and", "to", "in", "is", "that", "it", "was", "for", "with", "as", "on", "be", "at", "by", "this", "have", "from", "not", "are", "you", "he", "his", "they", "we", "she", "but"]
+    [
+        "the",
+        "of",
+        "and",
+        "to",
+        "in",
+        "is",
+        "that",
+        "it",
+        "was",
+        "for",
+        "with",
+        "as",
+        "on",
+        "be",
+        "at",
+        "by",
+        "this",
+        "have",
+        "from",
+        "not",
+        "are",
+        "you",
+        "he",
+        "his",
+        "they",
+        "we",
+        "she",
+        "but",
+    ]
 )
 _ENGLISH_SHARE = 0.22  # of the words of prose; what comes near in Dutch or German has three or four of these words
 

@@ -57,6 +57,7 @@ class Step:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.bands, self.rows = choose_bands(config.threshold, config.num_perm, _MISSING)
+        self.margin = _SPREADS * (config.threshold * (1 - config.threshold) / config.num_perm) ** 0.5
 
     def keys(self, rows: Sequence[Row]) -> Keys:
         config = self.config
@@ -68,16 +69,15 @@ class Step:
     def decide(self, parts: Sequence[Keys]) -> list[np.ndarray]:
         """The row that each row repeats, -1 for those that stay."""
         gather = Gather(parts)
-        margin = _SPREADS * (self.config.threshold * (1 - self.config.threshold) / self.config.num_perm) ** 0.5
         eligible = np.concatenate([part["count"] >= self.config.shortest for part in parts] or [np.zeros(0, bool)])
         codes = np.zeros(0, np.uint64)
         for band in range(self.bands):
             keys = np.concatenate([part["bands"][band] for part in parts] or [np.zeros(0, np.uint32)])
-            edges = np.concatenate([*_band_edges(keys, eligible, gather, self.config.threshold, margin), _NONE])
+            edges = np.concatenate([*_band_edges(keys, eligible, gather, self.config.threshold, self.margin), _NONE])
             found = edges.astype(np.uint64)
             codes = np.union1d(codes, (found[:, 1] << np.uint64(32)) | found[:, 0])
         edges = np.column_stack((codes & np.uint64(0xFFFFFFFF), codes >> np.uint64(32))).astype(np.int64)
-        kept = drop_near(gather.alike(edges, self.config.threshold, margin), gather.total)
+        kept = drop_near(gather.alike(edges, self.config.threshold, self.margin), gather.total)
         return np.split(kept, gather.starts[1:-1]) if len(parts) else []
 
     def settle(self, rows: Sequence[Row], decision: np.ndarray, tally: Counter[str]) -> list[Settled]:

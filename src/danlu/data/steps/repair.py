@@ -5,6 +5,7 @@ dropped as 'garbled'.
 """
 
 from collections import Counter
+from collections.abc import Callable
 
 from danlu.core.config import Config as Base
 from danlu.core.config import doc
@@ -43,7 +44,9 @@ class Step:
 
     def __init__(self, config: Config) -> None:
         self.max_lost = config.max_lost
-        self.repairs = [repair_utf8_as_gbk, repair_gbk] if config.chinese else []
+        self.repairs: list[Callable[[str, Counter[str]], str]] = []
+        if config.chinese:
+            self.repairs += [repair_utf8_as_gbk, repair_gbk]
         if config.latin:
             self.repairs.append(repair_with_ftfy())
         if config.chinese:
