@@ -233,6 +233,7 @@ def image_task(seeds: int, raw: Raw) -> None:
                 [random.Random(f"{seed} {method} {copy} {row}") for row in range(IMAGES)] for copy in range(COPIES)
             ]
             made[method] = [np.stack(augmenter.augment(list(some), each)) for each in randoms]
+        made["flip"][::2] = [some, some]  # there is but one mirror image: two of it, beside three of the original
         made["rotate and crop"] = [*made["rotate"][: COPIES // 2], *made["crop"][: COPIES // 2]]
         for way, more in made.items():
             raw.setdefault(f"images.{IMAGES}.{way}", []).append(

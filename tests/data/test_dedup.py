@@ -1,10 +1,11 @@
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danlu.data.dedup import Deduplicator, content_hash, corpus_rows, first_equal, settle_copies
+from danlu.data.dedup import Deduplicator, content_hash, corpus_rows, first_equal, release, settle_copies
 from danlu.data.step import Drop
 
 
@@ -37,3 +38,16 @@ def test_settle_copies():
     rows, tally = [{"id": "a"}, {"id": "b"}], Counter()
     assert settle_copies(rows, np.array([-1, 7]), "same", tally) == [rows[0], Drop("same", "#7")]
     assert tally == {"kept": 1}
+
+
+def test_released_arrays_can_be_read_again(tmp_path: Path):
+    wanted = np.arange(200_000)
+    np.save(tmp_path / "a.npy", wanted)
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    for _ in range(2):
+        assert (mapped == wanted).all()
+        release([mapped, wanted])
+    changed = np.load(tmp_path / "a.npy", mmap_mode="c")
+    changed[0] = 7
+    release([changed])
+    assert changed[0] == 7

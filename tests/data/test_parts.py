@@ -69,7 +69,19 @@ def test_damaged_keys_are_named(parts):
     file = parts.keys_file(0, "hash")
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(DataError, match=r"00000\.hash\.npy"):
-        parts.keys(0)
+        parts.keys(0)["hash"]
+    with pytest.raises(KeyError):
+        parts.keys(0)["other"]
+
+
+def test_many_parts_hold_no_file_open(tmp_path):
+    parts = Parts(tmp_path)
+    for number in range(100):
+        parts.write(number, [], {}, {"hash": np.arange(3)})
+    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    held = [parts.keys(number) for number in range(100)]
+    assert sum(int(keys["hash"].sum()) for keys in held) == 300
+    assert (len(os.listdir("/proc/self/fd")) if before else 0) <= before + 2
 
 
 def test_a_ledger_that_is_cut_short_is_none(parts):

@@ -19,6 +19,7 @@ from danlu.data.personal_places import find_addresses
         ("第3号文件", []),
         ("She lives at 350 5th Ave., Apt 4B, New York, NY 10118 now", ["350 5th Ave., Apt 4B, New York, NY 10118"]),
         ("10 Downing Street, London SW1A 2AA", ["10 Downing Street, London SW1A 2AA"]),
+        ("41 Long Mount Suite 698\nOld Town, DE 39560", ["41 Long Mount Suite 698\nOld Town, DE 39560"]),
         ("mail to P.O. Box 1234", ["P.O. Box 1234"]),
         ("his address is 12 elm street", ["12 elm street"]),
         ("12 elm street", []),

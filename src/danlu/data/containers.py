@@ -31,7 +31,7 @@ _SHORT = {".tgz": ".tar.gz", ".tbz2": ".tar.bz2", ".txz": ".tar.xz", ".tzst": ".
 _MEMORY = 128 << 20  # what a decompressor may take for its window
 _DIRECTORY = 64 << 20  # bytes of a zip's directory, about a million names
 _TAR_HEAD = 1 << 20  # bytes of a tar's extended header
-_ZST_PIECE = 1024  # a block of 4 bytes can stand for 128 kB, so this many bytes for 32 MB
+_ZST_PIECE = 256  # a block of 4 bytes can stand for 128 kB, so these for 8 MB
 _DAMAGE = (zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, tarfile.TarError, OverflowError)
 
 

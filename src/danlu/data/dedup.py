@@ -1,8 +1,9 @@
 """Duplicates: hashes of contents, the first of equal ones, what becomes of the others."""
 
 import hashlib
+import mmap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from danlu.data.sources import Row
 from danlu.data.step import Drop, Settled
 
-__all__ = ["Deduplicator", "content_hash", "corpus_rows", "first_equal", "settle_copies"]
+__all__ = ["Deduplicator", "content_hash", "corpus_rows", "first_equal", "release", "settle_copies"]
 
 _SHARES = 16  # of all hashes, by their first bits; each is sorted alone, which bounds the memory
 
@@ -66,6 +67,17 @@ def first_equal(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.int64]:
         new[1:] = (value[order[1:]] != value[order[:-1]]).any(axis=1)
         found[place[order]] = place[order][np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
     return found
+
+
+def release(arrays: Iterable[np.ndarray]) -> None:
+    """Let the system forget which pages of memory-mapped files this process has touched; they can be read again.
+
+    Else a process seems to hold, at last, all the files that it has looked into here and there.
+    """
+    for array in arrays:
+        mapped = getattr(array, "_mmap", None)
+        if mapped is not None and getattr(array, "mode", "") == "r" and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def settle_copies(rows: Sequence[Row], decision: np.ndarray, reason: str, tally: Counter[str]) -> list[Settled]:

@@ -6,7 +6,7 @@ which is written last: where a ledger stands, the part is whole. Reading checks 
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +102,10 @@ class Parts:
     def read(self, number: int) -> list[Row]:
         return [load_row(line) for line in self.lines(number)]
 
-    def keys(self, number: int, *, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        """Arrays beside a part, memory-mapped. Raises DataError naming the file when it cannot be read."""
+    def keys(self, number: int, *, names: Iterable[str] | None = None) -> Mapping[str, np.ndarray]:
+        """Arrays beside a part, each memory-mapped when it is asked for. Raises DataError naming what cannot be read."""
         told = self.ledger(number) or {}
-        return {
-            name: self._array(self.keys_file(number, name))
-            for name in (told.get("keys", []) if names is None else names)
-        }
+        return _Mapped(self, number, list(told.get("keys", []) if names is None else names))
 
     def drop(self, number: int) -> None:
         """Remove the rows and keys of a part that the next pass has taken over; the ledger stays."""
@@ -116,7 +113,8 @@ class Parts:
         for file in self.folder.glob(f"{number:05}.*.npy"):
             file.unlink(missing_ok=True)
 
-    def _array(self, file: Path) -> np.ndarray:
+    def array(self, file: Path) -> np.ndarray:
+        """A file of keys, memory-mapped. Raises DataError when it is damaged or absent."""
         try:
             return np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError):
@@ -144,3 +142,21 @@ class Parts:
             os.replace(temporary, file)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+class _Mapped(Mapping[str, np.ndarray]):
+    """Keys of a part. Nothing is held open: a mapped file costs a descriptor, and a corpus has many parts."""
+
+    def __init__(self, parts: Parts, number: int, names: list[str]) -> None:
+        self._parts, self._number, self._names = parts, number, names
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._parts.array(self._parts.keys_file(self._number, name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

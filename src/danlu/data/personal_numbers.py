@@ -41,7 +41,7 @@ _GAP = r"[ \t\r\n\u00a0\u2000-\u200d\u2010-\u2015\u3000\ufe0f\u20e3.\-·•_]{0,
 _ENOUGH = re.compile(rf"[0-9](?:{_GAP}[0-9]){{6}}")
 # Each begins with its first character, and only then asks what stands before it: so `re` can skip to the candidates.
 _ID = re.compile(rf"[1-8](?<![0-9][0-9])(?:(?:{_GAP}[0-9]){{16}}{_GAP}[0-9Xx]|(?:{_GAP}[0-9]){{14}}(?![0-9]))")
-_CARD = re.compile(rf"[2-9](?<![0-9][0-9])(?:{_GAP}[0-9]){{12,18}}")
+_CARD = re.compile(rf"[1-9](?<![0-9][0-9])(?:{_GAP}[0-9]){{11,18}}")
 _MOBILE = re.compile(
     rf"(?:\+{_GAP}86[)）]?{_GAP}1|0(?<![0-9]0)086[)）]?{_GAP}1|8(?<![0-9]8)6[)）]?{_GAP}1|1(?<![0-9]1)){_GAP}[3-9](?:{_GAP}[0-9]){{9}}(?![0-9])"
 )
@@ -53,13 +53,13 @@ _SERVICE = re.compile(r"[48](?<![0-9][48])00[ \-](?:[0-9]{3}[ \-][0-9]{4}|[0-9]{
 _PLUS = re.compile(rf"(?:\+{_GAP}|0(?<![0-9]0)0)[1-9](?:[()（）]?{_GAP}[()（）]?[0-9]){{6,14}}(?![0-9])")
 _AMERICAN = re.compile(
     r"[(1-9](?<![0-9][(1-9])(?:(?<=1)[ \-.]\(?[2-9][0-9]{2}\)?|(?<=\()[2-9][0-9]{2}\)|(?<=[2-9])[0-9]{2})"
-    r"[ \-.\n]{0,2}[2-9][0-9]{2}[ \-.\n]?[0-9]{4}(?![0-9])"
+    r"[ \-.\n]{0,2}[2-9][0-9]{2}[ \-.\n]?[0-9]{4}(?![0-9])(?: ?(?:x|ext\.? ?)[0-9]{1,5}(?![0-9]))?"
 )
 # A telephone that only the word before it gives away; the words' common endings, to be looked for one by one.
 _SPEAKING = ("电话", "手机", "座机", "热线", "传真", "联系方式", "Tel", "tel", "TEL", "hone", "HONE", "obile", "OBILE", "Cell", "cell", "Fax", "fax", "FAX", "hatsApp", "hatsapp", "Call", "call", "CALL")  # fmt: skip
 _SPOKEN = re.compile(
-    r"(?:号码|号|(?: (?:me|us|him|her))?(?:\s?(?:[Nn]umber|[Nn]o\.?))?)(?:[ 　]?(?:是|为|is|at|on))?[ \t.:：=(（]{0,4}"
-    r"(\+?[(（]?[0-9][0-9\-. ()]{5,18}[0-9])(?![0-9])"
+    r"(?:号码|号|(?: (?:me|us|him|her))?(?:\s?(?:[Nn]umber|[Nn]o\.?))?)(?:[ 　]?(?:是|为|is|at|on))?[ \t.:：=]{0,4}"
+    r"(\+?[(（]?[0-9][0-9\-. ()]{5,18}[0-9](?: ?(?:x|ext\.? ?)[0-9]{1,5})?)(?![0-9])"
 )
 _PHONE_WORD = re.compile(r"(?i:tel|phone|mobile|call|fax|whatsapp)|电话|手机|座机|联系|热线|传真|拨打|致电|微信|短信")
 
@@ -103,7 +103,7 @@ def is_id_card(number: str) -> bool:
     GB 11643: six digits of region, a date of birth, three of sequence, and a check character after ISO 7064 MOD 11-2:
     the sum of digit times 2^(17 - place), X counting as 10, is 1 modulo 11.
     """
-    if len(number) not in (15, 18) or int(number[:2]) not in _PROVINCES or number[2:4] == "00":
+    if len(number) not in (15, 18) or int(number[:2]) not in _PROVINCES:
         return False
     born = number[6:14] if len(number) == 18 else "19" + number[6:12]
     try:
@@ -149,13 +149,18 @@ def find_bank_cards(text: str) -> Iterator[Finding]:
     for match in _walk(_CARD, text):
         raw = match.group()
         digits = [place for place, character in enumerate(raw) if character.isdigit()]
-        for size in range(len(digits), 13, -1):
+        named = _CARD_WORD.search(text[max(0, match.start() - 12) : match.start()]) is not None
+        for size in range(len(digits), 11, -1):
             end = digits[size - 1] + 1
             if raw[end : end + 1].isdigit() or (size == len(digits) and text[match.end() : match.end() + 1].isdigit()):
                 continue
             part = raw[:end]
+            if size < len(digits) and set(_groups(raw)) == {1}:
+                break  # a part of digits that stand one by one is no number
             number = _NOT_DIGIT.sub("", part)
-            if not (_issuer(number) and is_luhn(number) and _grouped(part, _CARD_SHAPES) and len(set(number)) > 1):
+            if not (
+                (_issuer(number) or named) and is_luhn(number) and _grouped(part, _CARD_SHAPES) and len(set(number)) > 1
+            ):
                 continue
             start, stop = match.start(), match.start() + end
             if not _apart(text, start, stop) or _context(text, start) == "other" or not _alone(text, match):
@@ -209,7 +214,7 @@ def _spoken_phones(text: str) -> Iterator[Finding]:
         place = text.find(word)
         while place >= 0:
             match = _SPOKEN.match(text, place + len(word))
-            if match and 7 <= sum(map(str.isdigit, match.group(1))) <= 15 and not _UNIT.match(text, match.end()):
+            if match and 7 <= sum(map(str.isdigit, match.group(1))) <= 16 and not _UNIT.match(text, match.end()):
                 yield Finding("phone", *match.span(1))
             place = text.find(word, place + 1)
 

@@ -230,6 +230,12 @@ _TOWN = re.compile(
     rf"|,?\s{_ZIP}|,?\s{_POSTCODE}",
     re.ASCII,
 )
+# What kind of way it is does not matter when town, state and ZIP code follow.
+_ANY_STREET = re.compile(
+    rf"[0-9](?<![\w.,$£€#/\-][0-9])[0-9]{{0,5}}[A-Za-z]?[ ](?:[A-Z][A-Za-z'’\-]*\.?[ ]){{0,3}}[A-Z][A-Za-z'’\-]+"
+    rf"(?:{_FLAT.pattern})?[,.]?\s{{1,2}}(?:[A-Z][A-Za-z.'’\-]+[ ]){{0,3}}[A-Z][A-Za-z.'’\-]+,?[ \n]{_ZIP}",
+    re.ASCII,
+)
 _LIVES = re.compile(
     r"(?i)(?:address|live[sd]?|living|resid\w*|ship\w*|deliver\w*|mail\w*|send|sent|visit|office)\b[^.\n]{0,20}$"
 )
@@ -302,6 +308,8 @@ def _english(text: str) -> Iterator[Finding]:
         if bare and re.match(r"\s?(?:firms|companies|banks|traders|districts?|cars|miles|people)\b", text[end:]):
             continue
         yield Finding("address", match.start(), end)
+    if _STATE.search(text):
+        yield from (Finding("address", *match.span()) for match in _ANY_STREET.finditer(text))
     if not any(word in text for word in _LIVING) and not _STATE.search(text):
         return
     for match in _LOWER.finditer(text):

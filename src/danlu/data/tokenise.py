@@ -4,12 +4,15 @@
 
 Example: danlu data tokenise --data data/mine --tokenizer runs/mine/model --out data/mine-shards
 Killed at any point, the same command goes on and loses or doubles nothing; the same data and tokenizer give the same
-bytes, however many processes work. Train on the result with `danlu pretrain --data SHARDS`.
+bytes, however many work at a time. Train on the result with `danlu pretrain --data SHARDS`.
 """
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
 from multiprocessing import parent_process
@@ -52,7 +55,9 @@ class Config(Base):
     )
     shard_tokens: PositiveInt = doc(1 << 24, "tokens in a shard, about", "每个分片约多少个 token")
     workers: PositiveInt | None = doc(
-        None, "processes; default: one for each core. The bytes are the same", "进程数;默认每核一个。输出字节相同"
+        None,
+        "how many at a time; default: one for each core. The bytes are the same",
+        "同时处理的个数;默认每核一个。输出字节相同",
     )
 
 
@@ -67,13 +72,9 @@ def run(config: Config) -> dict[str, Any]:
     plan = _plan(config, tokenizer)
     record = _begin(config, plan, tokenizer)
     if not record["complete"]:
-        size = sum(file.stat().st_size for file in _files(config.data).values())
-        workers = min(
-            config.workers or os.cpu_count() or 1, -(-size // (4 * _CHUNK))
-        )  # for less a process does not pay
-        with Executor(workers) as executor:
+        with _hands(config) as run:
             for split in plan["data"]:
-                _tokenise(config, record, split, executor)
+                _tokenise(config, record, split, run)
         if {split: _stamp(file) for split, file in _files(config.data).items()} != before:
             raise _changed(config, tr("the data changed while it was read", "数据在读取过程中被改动"))
         record["complete"] = True
@@ -190,7 +191,36 @@ class _Task(NamedTuple):
     stop: int
 
 
-def _tokenise(config: Config, record: dict[str, Any], split: str, executor: Executor) -> None:
+_Run = Callable[[Callable[[_Task], Told], Sequence[_Task]], Iterator[Told]]
+
+
+@contextmanager
+def _hands(config: Config) -> Iterator[_Run]:
+    """Who does the tasks, their results in order: threads, for the library encodes text without holding Python's lock;
+    processes for chats, which are rendered in Python."""
+    workers = config.workers or os.cpu_count() or 1
+    if config.content == "messages" or workers == 1:
+        with Executor(workers) as executor:
+            yield executor.run
+        return
+    pool = ThreadPoolExecutor(workers)
+
+    def run(function: Callable[[_Task], Told], tasks: Sequence[_Task]) -> Iterator[Told]:
+        waiting: deque[Future[Told]] = deque()
+        for task in tasks:
+            waiting.append(pool.submit(function, task))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    try:
+        yield run
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _tokenise(config: Config, record: dict[str, Any], split: str, run: _Run) -> None:
     """Write the shards of one split that are not there yet."""
     listed, size = record["splits"][split], record["data"][split]["bytes"]
     start = listed[-1]["source_end"] if listed else 0
@@ -206,7 +236,7 @@ def _tokenise(config: Config, record: dict[str, Any], split: str, executor: Exec
         for at in range(start, size, _CHUNK)
     ]
     told = tr(f"tokenising {split}", f"分词 {split}")
-    for part in track(executor.run(_encode, tasks), len(tasks), told):
+    for part in track(run(_encode, tasks), len(tasks), told):
         writer.add(part)
     writer.close()
 

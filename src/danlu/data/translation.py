@@ -58,8 +58,10 @@ def add_tags(tokenizer: Tokenizer) -> Tokenizer:
 
 def tag_ids(tokenizer: Tokenizer) -> dict[Language, int]:
     """The id of each language's tag. Raises DataError for a tokenizer that has none: its model is no translator."""
-    known = ((language, tokenizer.backend.token_to_id(_TAG.format(language))) for language in LANGUAGES)
-    found: dict[Language, int] = {language: number for language, number in known if number is not None}
+    found: dict[Language, int] = {}
+    for language in LANGUAGES:
+        if (number := tokenizer.backend.token_to_id(_TAG.format(language))) is not None:
+            found[language] = number
     if missing := [_TAG.format(language) for language in LANGUAGES if language not in found]:
         raise DataError(
             tr(f"the tokenizer has no {', '.join(missing)}", f"分词器没有 {'、'.join(missing)}"),

@@ -33,8 +33,8 @@ class Fixed(Random):
 class OneWord:
     """A source of synonyms that always has this one."""
 
-    def one(self, text: str, random: Random) -> str | None:
-        return "new"
+    def some(self, text: str, times: int, random: Random) -> list[str]:
+        return ["new"] * times
 
 
 def test_swap_by_hand():

@@ -129,9 +129,12 @@ def test_the_share_is_kept(synonyms: Synonyms):
     assert new.split().count("large") == 20
 
 
-def test_one_synonym_of_a_text(synonyms: Synonyms):
-    assert synonyms.one("a big thing", Random(0)) == "large"
-    assert synonyms.one("no such thing", Random(0)) is None
+def test_synonyms_of_some_words(synonyms: Synonyms):
+    assert synonyms.some("a big thing", 1, Random(0)) == ["large"]
+    assert sorted(synonyms.some("a big old thing", 2, Random(0))) == ["elderly", "large"]
+    assert sorted(synonyms.some("a big old thing", 3, Random(0)))[0] == "elderly"
+    assert len(synonyms.some("a big old thing", 5, Random(0))) == 5
+    assert synonyms.some("no such thing", 2, Random(0)) == synonyms.some("", 1, Random(0)) == []
 
 
 def test_unreadable_files_are_named(tmp_path: Path, files: Path):

@@ -105,7 +105,11 @@ def test_step():
     assert tally == {"menus": 3}
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.large_base_example])
+@settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.large_base_example],
+)
 @given(st.data(), st.sampled_from(sorted(GROUPS)))
 def test_every_line_that_a_pattern_matches_has_a_trigger(data: st.DataObject, group: str):
     line = data.draw(st.from_regex(GROUPS[group], fullmatch=True, alphabet=st.characters(codec="gb2312")))

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from danlu.data.steps.chinese import Config, Converter, Step
 
-pytest.importorskip("opencc_purepy")
+opencc_purepy = pytest.importorskip("opencc_purepy")
+S2T, T2S = opencc_purepy.OpenCC("s2t"), opencc_purepy.OpenCC("t2s")
 SIMPLIFIED, TRADITIONAL = Converter("simplified"), Converter("traditional")
 
 
@@ -33,10 +34,8 @@ def test_what_is_simplified_stays():
 @settings(deadline=None, max_examples=300)
 @given(st.text(st.sampled_from("头頭发髮發展干乾幹后後面麵里裡裏台臺颱坤隆a，。 \n一目瞭然"), max_size=30))
 def test_is_opencc(text: str):
-    from opencc_purepy import OpenCC
-
-    assert TRADITIONAL(text) == OpenCC("s2t").convert(text)
-    assert SIMPLIFIED(text) == OpenCC("t2s").convert(text)
+    assert TRADITIONAL(text) == S2T.convert(text)
+    assert SIMPLIFIED(text) == T2S.convert(text)
 
 
 def test_step():

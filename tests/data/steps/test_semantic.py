@@ -93,6 +93,13 @@ def test_keys_of_a_model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert step.decide([]) == []
 
 
+def test_a_chain_does_not_drop_strangers():
+    """On an arc of equal steps each is like its neighbours: every other one stays."""
+    angles = np.arange(9) * 0.1
+    vectors = np.column_stack((np.cos(angles), np.sin(angles))).astype(np.float32)
+    assert repeats(vectors, float(np.cos(0.15))).tolist() == [-1, 0, -1, 2, -1, 4, -1, 6, -1]
+
+
 @pytest.mark.slow
 def test_real_sentences():
     try:
@@ -106,5 +113,5 @@ def test_real_sentences():
         "The central bank lowered the number of its branches.",
     ]
     rows = [{"id": str(number), "source": "s", "text": text} for number, text in enumerate(texts)]
-    step = Step(Config(eps=0.15))
+    step = Step(Config(eps=0.3))
     assert np.concatenate(step.decide([step.keys(rows)])).tolist() == [-1, 0, -1, -1]

@@ -70,11 +70,12 @@ class BackTranslation:
         for home, abroad in ways:
             places = [place for place, text in enumerate(contents) if language_of(text) == home]
             texts = [sentences(contents[place]) for place in places]
-            flat = [sentence for parts in texts for sentence in parts if sentence.strip()]
-            there = self._translator.translate(flat, home, abroad) if flat else []
-            back = iter(self._translator.translate(there, abroad, home) if flat else [])
+            asked = list(dict.fromkeys(part.strip() for parts in texts for part in parts if part.strip()))  # each once
+            there = self._translator.translate(asked, home, abroad) if asked else []
+            back = self._translator.translate(there, abroad, home) if asked else []
+            again = dict(zip(asked, back, strict=True))
             for place, parts in zip(places, texts, strict=True):
-                new = "".join(_like(next(back), part) if part.strip() else part for part in parts)
+                new = "".join(_like(again[part.strip()], part) if part.strip() else part for part in parts)
                 if new.strip() and 1 / self._config.length <= len(new) / len(contents[place]) <= self._config.length:
                     results[place] = new
         return results

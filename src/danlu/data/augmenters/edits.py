@@ -53,8 +53,8 @@ class Edits:
         if self._method == "delete":
             return "".join(delete(parts, places, share, random))
         assert self._synonyms is not None
-        chosen = [self._synonyms.one(text, random) for _ in range(how_many(share, len(places)))]
-        return "".join(insert(parts, [word for word in chosen if word], random))
+        words = self._synonyms.some(text, how_many(share, len(places)), random)
+        return "".join(insert(parts, words, random))
 
 
 # lesson: edits

@@ -133,13 +133,15 @@ class Synonyms:
                 _agree(words, place)
         return "".join(words)
 
-    def one(self, text: str, random: Random) -> str | None:
-        """A synonym of some word of the text; None when no word has any."""
-        parts = [part for part in tagged(text) if is_word(part[0])]
+    def some(self, text: str, times: int, random: Random) -> list[str]:
+        """`times` synonyms of words of the text, of different words as far as there are; none when no word has any."""
+        parts, found = [part for part in tagged(text) if is_word(part[0])], []
         for part in random.sample(parts, len(parts)):
-            if found := self.of(*part):
-                return draw(found, random)
-        return None
+            if len(found) == times:
+                break
+            if synonyms := self.of(*part):
+                found.append(synonyms)
+        return [draw(found[number % len(found)], random) for number in range(times)] if found else []
 
 
 def draw(found: Weighted, random: Random) -> str:

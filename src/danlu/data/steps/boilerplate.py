@@ -170,6 +170,7 @@ def _mail(lines: list[str]) -> Iterator[int]:
     inside = False  # a block of headers: at the beginning, or below a line that announces a forwarded mail
     quoted = [bool(_QUOTED.match(line)) for line in lines]
     is_mail = False
+    mostly_quoted = quoted.count(True) > max(1, len(lines) / 2)
     for number, line in enumerate(lines):
         follows = number + 1 < len(lines) and header[number + 1]
         announced = bool(_WROTE.fullmatch(line.strip()))
@@ -181,9 +182,7 @@ def _mail(lines: list[str]) -> Iterator[int]:
         if inside:
             is_mail = True
             yield number
-        elif (quoted[number] and (is_mail or quoted.count(True) > max(1, len(lines) / 2))) or _SENT_FROM.fullmatch(
-            line.strip()
-        ):
+        elif (quoted[number] and (is_mail or mostly_quoted)) or _SENT_FROM.fullmatch(line.strip()):
             yield number
     yield from _signature(lines)
 

@@ -216,8 +216,8 @@ class Index:
         owners = np.concatenate([short.items_at(int(place)) for place in hits])
         for item, count in zip(*np.unique(owners, return_counts=True), strict=True):
             numbers = self.items[item][1]
-            # A short item has to be there as a whole, or half of all sentences would be one.
-            least = max(self.cover * len(numbers), min(len(numbers), sizes.long))
+            # Of a short item more has to be there, or half of all sentences would be one.
+            least = max(self.cover * len(numbers), sizes.least)
             if (count + 1) * sizes.short < least:
                 continue
             own = grams(numbers, sizes.short)

@@ -15,7 +15,7 @@ from pydantic import PositiveInt
 
 from danlu.core.config import Config as Base
 from danlu.core.config import doc
-from danlu.data.dedup import corpus_rows, settle_copies
+from danlu.data.dedup import corpus_rows, release, settle_copies
 from danlu.data.minhash import (
     SMALL,
     Hashes,
@@ -73,6 +73,7 @@ class Step:
         codes = np.zeros(0, np.uint64)
         for band in range(self.bands):
             keys = np.concatenate([part["bands"][band] for part in parts] or [np.zeros(0, np.uint32)])
+            release(part["bands"] for part in parts)
             edges = np.concatenate([*_band_edges(keys, eligible, gather, self.config.threshold, self.margin), _NONE])
             found = edges.astype(np.uint64)
             codes = np.union1d(codes, (found[:, 1] << np.uint64(32)) | found[:, 0])
@@ -99,6 +100,7 @@ class Gather:
         for place in np.unique(places):
             here = places == place
             found[here] = self.parts[place]["minima"][rows[here] - self.starts[place]]
+        release(part["minima"] for part in self.parts)
         return found
 
     def shingles(self, rows: Iterable[int]) -> dict[int, Hashes]:
@@ -111,6 +113,7 @@ class Gather:
                 last, ends = place, np.concatenate(([0], np.cumsum(self.parts[place]["count"])))
             start, end = ends[row - self.starts[place] :][:2]
             found[row] = np.unique(self.parts[place]["shingles"][start:end])
+        release(part["shingles"] for part in self.parts)
         return found
 
     def alike(self, edges: Pairs, threshold: float, margin: float) -> Pairs:

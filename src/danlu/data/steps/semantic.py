@@ -16,7 +16,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from danlu.core.assets import asset_path, catalogue
 from danlu.core.config import Config as Base
 from danlu.core.config import Input, doc
-from danlu.data.dedup import corpus_rows, settle_copies
+from danlu.data.dedup import corpus_rows, release, settle_copies
 from danlu.data.sources import Row
 from danlu.data.step import Keys, Settled, content
 
@@ -100,6 +100,7 @@ def _rows(arrays: Sequence[np.ndarray], starts: NDArray[np.int64], rows: NDArray
         if last > first
     ]
     found = np.concatenate(pieces).astype(np.float32)
+    release(arrays)
     return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)  # float16 is not exactly of length 1
 
 

@@ -1,6 +1,7 @@
 """Checks for packing; the references are hand computations and slow, plain loops."""
 
 import time
+from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
@@ -65,7 +66,7 @@ def check_best_fit_by_hand(exercise: ModuleType) -> None:
     """
     lengths, starts = exercise.best_fit_decreasing(_array(4, 5, 2, 6, 3, 4), 8)
     assert list(starts) == [0, 2, 4, 6], f"rows begin at {list(starts)}"
-    rows = {tuple(sorted(lengths[a:b].tolist())) for a, b in zip(starts[:-1], starts[1:], strict=True)}
+    rows = {tuple(sorted(lengths[a:b].tolist())) for a, b in pairwise(starts)}
     assert rows == {(2, 6), (3, 5), (4, 4)}, f"rows {rows}"
 
 
@@ -74,7 +75,7 @@ def check_the_fullest_row_not_the_first(exercise: ModuleType) -> None:
     行长 15，文档长 10、9、6、5、4、4：每篇放进剩余空间最小而仍放得下的行。共 38 个词元，3 行。
     """
     lengths, starts = exercise.best_fit_decreasing(_array(4, 10, 6, 4, 9, 5), 15)
-    rows = sorted(sorted(lengths[a:b].tolist()) for a, b in zip(starts[:-1], starts[1:], strict=True))
+    rows = sorted(sorted(lengths[a:b].tolist()) for a, b in pairwise(starts))
     assert rows == [[4, 4], [5, 10], [6, 9]], f"rows {rows}"
 
 
@@ -94,7 +95,7 @@ def check_best_fit_against_a_slow_loop(exercise: ModuleType) -> None:
                 free[min(rows, key=free.__getitem__)] -= length
             else:
                 free.append(seq_len - length)
-        filled = [int(placed[a:b].sum()) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        filled = [int(placed[a:b].sum()) for a, b in pairwise(starts)]
         assert max(filled) <= seq_len, f"a row of {max(filled)} tokens"
         assert len(filled) == len(free), f"{len(filled)} rows, best fit needs {len(free)}"
 
