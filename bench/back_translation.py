@@ -12,17 +12,17 @@ it is not given. The assets are fetched once.
 import random
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from _common import Raw, arguments, ratio, show, write
-from augment import COPIES, POOL, SIZES, TEST, Cut, judged, reviews
+from augment import POOL, SIZES, TEST, Cut, judged, reviews
 
 from danlu.core.assets import pull
 from danlu.data import pairs as make_pairs
-from danlu.data.augmenters.back_translation import BackTranslation, Language
+from danlu.data.augmenters.back_translation import BackTranslation, Config, Language
 from danlu.data.pairs import Pair
 from danlu.data.sources import Row
 from danlu.data.translation import LANGUAGES, load_pairs
@@ -32,6 +32,7 @@ from danlu.stages import translator as train_translator
 from danlu.train.config import TrainConfig
 
 WORK = "translation between English and Chinese, and back-translation / 中英互译与回译"
+LENGTH = 2.0  # what came back so many times as long, or as short, is not taken
 WORDS = 5  # of an English expression that the dictionary is asked for
 MARKS = str.maketrans("。，？！；：", ".,?!;:")
 BACK = str.maketrans(".,?!;:", "。，？！；：")
@@ -90,6 +91,20 @@ class NearestPair:
         return found
 
 
+class Remembered:
+    """Asks a translator the same but once."""
+
+    def __init__(self, translator: Translator) -> None:
+        self.translator = translator
+        self.known: dict[tuple[str, str], str] = {}
+
+    def translate(self, texts: Sequence[str], source: Language, target: Language) -> list[str]:
+        new = list(dict.fromkeys(text for text in texts if (text, target) not in self.known))
+        written = self.translator.translate(new, source, target)
+        self.known |= {(text, target): answer for text, answer in zip(new, written, strict=True)}
+        return [self.known[text, target] for text in texts]
+
+
 def prepared(data: Path | None, folder: Path) -> Path:
     if data is None:
         for asset in {asset for assets in make_pairs.ORIGINS.values() for asset in assets}:
@@ -144,19 +159,20 @@ def as_augmentation(translator: Translator, seeds: int, raw: Raw) -> dict[str, A
     rows: list[Row] = reviews()
     random.Random(0).shuffle(rows)
     pool, test, cut = rows[:POOL], rows[POOL : POOL + TEST], Cut()
-    texts = [row["text"] for row in pool]
-    new = BackTranslation(translator).augment(texts, [random.Random(0)] * len(texts))
-    made = {row["id"]: text for row, text in zip(pool, new, strict=True)}
+    texts, asked = [row["text"] for row in pool], Remembered(translator)
+    made: dict[str, dict[str, str]] = {}
+    for way, length in (("back-translated", LENGTH), ("whatever came back", 1e9)):
+        new = BackTranslation(asked, Config(length=length)).augment(texts, [random.Random(0)] * len(texts))
+        made[way] = {row["id"]: text for row, text in zip(pool, new, strict=True)}
     tests = [(cut([row["text"] for row in test]), [row["label"] for row in test])]
     for seed in range(seeds):
         order = random.Random(seed).sample(pool, max(SIZES))
         for size in SIZES:
-            ways = {
+            ways: dict[str, Callable[[Row], list[str]]] = {
                 "nothing": lambda row: [],
                 "repeated": lambda row: [row["text"]],
-                "back-translated": lambda row: [made[row["id"]]],
-                "back-translated and repeated": lambda row: [row["text"]] * (COPIES - 1) + [made[row["id"]]],
             }
+            ways |= {way: lambda row, new=new: [new[row["id"]]] for way, new in made.items()}
             for way, more in ways.items():
                 chosen = [(text, row["label"]) for row in order[:size] for text in (row["text"], *more(row))]
                 (error,) = judged(cut([text for text, _ in chosen]), [label for _, label in chosen], tests)
@@ -166,12 +182,9 @@ def as_augmentation(translator: Translator, seeds: int, raw: Raw) -> dict[str, A
         gains = [other - own for own, other in zip(errors, raw[f"{name.split('.')[0]}.nothing"], strict=True)]
         spread = stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
         told[name] = {"accuracy": 1 - mean(errors), "gain": mean(gains), "standard_error": spread}
-    changed = mean(one != two for one, two in zip(texts, new, strict=True))
-    return {
-        "changed": changed,
-        "effects": told,
-        "examples": [list(two) for two in list(zip(texts, new, strict=True))[:4]],
-    }
+    changed = {way: mean(new[row["id"]] != row["text"] for row in pool) for way, new in made.items()}
+    examples = [[row["text"], made["whatever came back"][row["id"]]] for row in pool[:4]]
+    return {"changed": changed, "effects": told, "examples": examples}
 
 
 def main() -> None:
@@ -204,7 +217,7 @@ def main() -> None:
         ("labels.way", "accuracy", "gain", "standard error"),
         [(name, *(f"{one[key]:+.4f}" for key in ("accuracy", "gain", "standard_error"))) for name, one in effect["effects"].items()],
     )  # fmt: skip
-    print(f"{effect['changed']:.0%} of the reviews came back other than they were")
+    print("share of the reviews that came back other than they were:", effect["changed"])
     for two in effect["examples"]:
         print(" → ".join(two))
     ratios = {

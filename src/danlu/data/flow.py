@@ -32,7 +32,7 @@ from danlu.data.executor import EngineName, Executor
 from danlu.data.parts import Parts, dump_row
 from danlu.data.progress import track
 from danlu.data.sources import Row
-from danlu.data.step import CorpusStep, content, make_step, step_config
+from danlu.data.step import CorpusStep, content, is_corpus_step, make_step, step_config
 from danlu.data.work import DECISION, Named, Task, work_on
 
 __all__ = ["PART_BYTES", "Flow", "Pass", "Reading", "compile_passes"]
@@ -71,8 +71,7 @@ def compile_passes(steps: Sequence[Named]) -> list[Pass]:
     settle: Named | None = None
     rows: list[Named] = []
     for named in steps:
-        step = make_step(named.name, step_config(named.name, json.loads(named.settings)))
-        if isinstance(step, CorpusStep):
+        if is_corpus_step(named.name):
             passes.append(Pass(settle, tuple(rows), named))
             settle, rows = named, []
         else:
@@ -194,7 +193,9 @@ class Flow:
         began = time.process_time()
         step = make_step(named.name, step_config(named.name, json.loads(named.settings)))
         assert isinstance(step, CorpusStep)
-        decisions = step.decide([parts.keys(number) for number in range(self.count)])
+        # On a cluster a step may have a way of its own to the same decision.
+        decide = getattr(step, "decide_on_ray", step.decide) if self.engine == "ray" else step.decide
+        decisions = decide([parts.keys(number) for number in range(self.count)])
         for number, decision in enumerate(decisions):
             parts.write_array(number, DECISION, decision)
         self.seconds[f"{named.name}:decide"] += time.process_time() - began

@@ -106,6 +106,7 @@ _LONG_LATIN_RUN = re.compile("[\xa1-\xfe]{4}")  # four accented letters in a row
 _WINDOWS = re.compile("[\xa1-\xfe][ŒœŠšŽžŸƒˆ˜–—‘’‚“”„†‡•…‰‹›€™]|[ŒœŠšŽžŸƒˆ˜–—‘’‚“”„†‡•…‰‹›€™][\xa1-\xfe]")
 
 
+# lesson: round-trip
 def repair_gbk(text: str, tally: Counter[str]) -> str:
     """GBK read as Latin-1: `ÖÐ¹ú` is 中国. All runs together must look like Chinese, then those that can be read are."""
     if not _LONG_LATIN_RUN.search(text) or _WINDOWS.search(text):
@@ -119,6 +120,9 @@ def repair_gbk(text: str, tally: Counter[str]) -> str:
         return text
     tally["gbk_as_latin"] += 1
     return _LATIN_RUN.sub(lambda run: read.get(run[0], run[0]), text)
+
+
+# end lesson
 
 
 def _decoded(text: str, wrong: str, right: str) -> str:

@@ -51,6 +51,7 @@ def top_shares(units: Units, limits: dict[int, float]) -> dict[int, float]:
     return shares
 
 
+# lesson: repetition
 def repeated_shares(units: Units, sizes: Iterable[int]) -> dict[int, float]:
     """For each n, the share of all characters within n-grams that come more than once, a character counted once."""
     ascending = sorted(sizes)
@@ -79,6 +80,9 @@ def _covered(units: Units, places: list[int], n: int) -> int:
         size += _size(units[max(place, end) : place + n])
         end = place + n
     return size
+
+
+# end lesson
 
 
 def duplicate_share(parts: list[str]) -> tuple[float, float]:

@@ -20,7 +20,18 @@ from danlu.core.i18n import tr
 from danlu.core.places import find_place
 from danlu.data.sources import Row
 
-__all__ = ["CorpusStep", "Drop", "Keys", "RowStep", "Settled", "content", "make_step", "step_config", "step_names"]
+__all__ = [
+    "CorpusStep",
+    "Drop",
+    "Keys",
+    "RowStep",
+    "Settled",
+    "content",
+    "is_corpus_step",
+    "make_step",
+    "step_config",
+    "step_names",
+]
 
 
 class Drop(NamedTuple):
@@ -83,6 +94,11 @@ def step_config(name: str, settings: Mapping[str, Any] | None, where: str = "ste
         )
     module = importlib.import_module(f"danlu.data.steps.{name}")
     return module.Config.parse(dict(settings or {}), f"{where}: {name}")
+
+
+def is_corpus_step(name: str) -> bool:
+    """Whether step `name` decides over the whole corpus; nothing of it is loaded."""
+    return hasattr(importlib.import_module(f"danlu.data.steps.{name}").Step, "decide")
 
 
 def make_step(name: str, config: Config) -> RowStep | CorpusStep:

@@ -1,6 +1,6 @@
-"""Leave out each step of a data recipe in turn and train the same small model on what results: does the step earn its place?
+"""Leave out each step of a data recipe in turn and train the same small model on what results: what does the step bring.
 
-依次去掉数据配方中的每一步，用得到的数据训练同样的小模型：这一步值不值得？
+依次去掉数据配方中的每一步，用得到的数据训练同样的小模型，看这一步带来什么。
 
 Example: danlu data ablate recipe.yaml --out runs/ablate
 All models see equally many tokens, are validated on the same texts (those the whole recipe holds out; no variant trains on

@@ -129,6 +129,7 @@ def _words(document: Document, config: "Config") -> Iterator[Rule]:
         yield "stop_words", found < config.min_stop_words, found
 
 
+# lesson: chinese-rules
 def _chinese(document: Document, config: "Config") -> Iterator[Rule]:
     """By characters. Other languages that part no words have the rules that do not ask for Chinese."""
     text, characters = document.text, max(document.characters, 1)
@@ -145,6 +146,9 @@ def _chinese(document: Document, config: "Config") -> Iterator[Rule]:
         yield "han", han < config.zh_min_han, han
         found = sum(word in text or _ZH_VARIANTS.get(word, word) in text for word in _ZH_STOP_WORDS)
         yield "stop_words", found < config.zh_min_stop_words, found
+
+
+# end lesson
 
 
 def _first(rules: Iterator[Rule]) -> Failed:

@@ -29,6 +29,7 @@ from danlu.data.minhash import (
     shingle_hashes,
     signatures,
 )
+from danlu.data.near_on_ray import ray_edges
 from danlu.data.sources import Row
 from danlu.data.step import Keys, Settled, content
 
@@ -75,11 +76,18 @@ class Step:
             keys = np.concatenate([part["bands"][band] for part in parts] or [np.zeros(0, np.uint32)])
             release(part["bands"] for part in parts)
             edges = np.concatenate([*_band_edges(keys, eligible, gather, self.config.threshold, self.margin), _NONE])
-            found = edges.astype(np.uint64)
-            codes = np.union1d(codes, (found[:, 1] << np.uint64(32)) | found[:, 0])
+            codes = np.union1d(codes, _codes(edges))
+        return self._decided(codes, gather)
+
+    def decide_on_ray(self, parts: Sequence[Keys]) -> list[np.ndarray]:
+        """The same, its pairs found on a cluster that rows are sent around in by the keys of their bands."""
+        edges = ray_edges(parts, self.config.shortest, self.config.threshold, self.margin)
+        return self._decided(np.unique(_codes(edges)), Gather(parts))
+
+    def _decided(self, codes: NDArray[np.uint64], gather: "Gather") -> list[np.ndarray]:
         edges = np.column_stack((codes & np.uint64(0xFFFFFFFF), codes >> np.uint64(32))).astype(np.int64)
         kept = drop_near(gather.alike(edges, self.config.threshold, self.margin), gather.total)
-        return np.split(kept, gather.starts[1:-1]) if len(parts) else []
+        return np.split(kept, gather.starts[1:-1]) if gather.parts else []
 
     def settle(self, rows: Sequence[Row], decision: np.ndarray, tally: Counter[str]) -> list[Settled]:
         return settle_copies(rows, decision, "near_duplicate", tally)
@@ -130,6 +138,12 @@ class Gather:
                     similar[number] = jaccard(sets[int(one)], sets[int(other)])
             kept.append(chosen[similar >= threshold])
         return np.concatenate([_NONE, *kept])
+
+
+def _codes(edges: Pairs) -> NDArray[np.uint64]:
+    """A number for each pair, by which they sort by the later row, then by the earlier one."""
+    found = edges.astype(np.uint64)
+    return (found[:, 1] << np.uint64(32)) | found[:, 0]
 
 
 def same_keys(keys: NDArray[np.uint32], eligible: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

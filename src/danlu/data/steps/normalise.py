@@ -96,6 +96,7 @@ def _between_han(text: str, start: int, end: int) -> bool:
     return start > 0 and end < len(text) and bool(_HAN_ANY.match(text, end) and _BEFORE_BLANK.match(text, start - 1))
 
 
+# lesson: follow
 def _follow(text: str) -> str:
     """Half-width marks after Chinese become full-width; full-width ones in lines without Chinese half-width.
 
@@ -109,6 +110,9 @@ def _follow(text: str) -> str:
     if _FULL_MARK.search(text):
         text = "\n".join(_half_width(line) for line in text.split("\n"))
     return text
+
+
+# end lesson
 
 
 def _half_width(line: str) -> str:
