@@ -17,6 +17,7 @@ from danlu.data.clean import CleanConfig, clean_text
 from danlu.data.dedup import Deduplicator
 from danlu.data.poems import simplify
 from danlu.data.split import assign, join_groups
+from danlu.data.steps.normalise import normalise
 from danlu.evaluate.evaluate import Config as EvaluateConfig
 from danlu.evaluate.evaluate import evaluate
 from danlu.models import auto
@@ -47,6 +48,17 @@ SYMBOLS = [
     ("\ufffd\ufffdx", ""),
 ]
 
+# punctuation that follows what stands around it
+MARKS = [
+    ("今天下雨,我们不去了.你呢?", "今天下雨，我们不去了。你呢？"),
+    ("It is late，but we go on。", "It is late, but we go on."),
+    ("见第3.5节,看图a.png", "见第3.5节，看图a.png"),
+    ("（一）他说：“去！”", "（一）他说：“去！”"),
+    ("はい,そうです.", "はい,そうです."),
+    ("太好了！！！！", "太好了！"),
+    ("春 眠 不 觉 晓，学 Python", "春眠不觉晓，学 Python"),
+]
+
 # one simplified character stands for several traditional ones, and the other way round
 TRADITIONAL = (
     "頭髮=头发 發展=发展 皇后=皇后 以後=以后 乾坤=乾坤 乾燥=干燥 裡面=里面 公里=公里 鐘聲=钟声 鍾情=钟情 復興=复兴 "
@@ -74,12 +86,18 @@ def symbols() -> dict[str, float]:
 
 
 def width() -> dict[str, float]:
-    """All 94 full-width forms, by code point: NFKC folds them to ASCII, the default leaves them as they are."""
+    """All 94 full-width forms, by code point: NFKC folds them to ASCII, the default leaves them as they are.
+
+    `normalise` folds them too, but not the marks of Chinese; those follow what stands around them.
+    """
     folding = CleanConfig(unicode="NFKC")
     ascii_forms = [(f"x{chr(code + 0xFEE0)}x", f"x{chr(code)}x") for code in range(0x21, 0x7F)]
     folded = share_right([*ascii_forms, ("x\u3000x", "x x")], lambda text: clean_text(text, folding))
     left = share_right([(wide, wide) for wide, _ in ascii_forms], clean_text)
-    return {"right": min(folded["right"], left["right"]), "pairs": folded["pairs"] + left["pairs"]}
+    letters = [pair for pair in ascii_forms if pair[0][1] not in "！（），：；？～"]
+    followed = share_right([*letters, *MARKS], normalise)
+    found = (folded, left, followed)
+    return {"right": min(one["right"] for one in found), "pairs": sum(one["pairs"] for one in found)}
 
 
 def traditional() -> dict[str, float]:

@@ -29,7 +29,6 @@ from danlu.data.translation import LANGUAGES, load_pairs
 from danlu.evaluate.bleu import Scores, score, score_pairs
 from danlu.generate.translate import Translator
 from danlu.stages import translator as train_translator
-from danlu.train.config import TrainConfig
 
 WORK = "translation between English and Chinese, and back-translation / 中英互译与回译"
 LENGTH = 2.0  # what came back so many times as long, or as short, is not taken
@@ -115,10 +114,8 @@ def prepared(data: Path | None, folder: Path) -> Path:
 
 
 def trained(data: Path, folder: Path, steps: int) -> Path:
-    settings = TrainConfig(steps=steps, batch_size=64, seq_len=48, schedule="cosine", lr=0.03, warmup=30)
-    shape = {"num_layers": 3, "num_decoder_layers": 2, "d_ff": 512, "n_positions": 48}
-    config = train_translator.Config.parse({"data": data, "out": folder / "run", "alpha": 0.1, "model": shape}, "bench")
-    return train_translator.run(config.model_copy(update={"train": settings}))
+    config = train_translator.Config.parse({"data": data, "out": folder / "run", "train": {"steps": steps}}, "bench")
+    return train_translator.run(config)
 
 
 def by_way(ways: dict[str, Any], pairs: Sequence[Pair], beams: int) -> tuple[dict[str, dict[str, Scores]], list[Any]]:

@@ -13,6 +13,7 @@ import io
 import time
 from collections.abc import Callable
 
+import _proofs_data
 import _proofs_families
 import _proofs_generate
 import _proofs_models
@@ -27,6 +28,7 @@ PROOFS: dict[str, Callable[[], dict[str, float]]] = {
     **_proofs_models.PROOFS,
     **_proofs_families.PROOFS,
     **_proofs_text.PROOFS,
+    **_proofs_data.PROOFS,
     **_proofs_stages.PROOFS,
     **_proofs_generate.PROOFS,
     **_proofs_translate.PROOFS,

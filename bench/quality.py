@@ -134,6 +134,7 @@ def main() -> None:
         "least_good": min(kept[kind]["danlu"] for kind in GOOD),
         "most_bad": max(shares["danlu"] for kind, shares in kept.items() if kind not in GOOD),
     }
+    worst["margin"] = worst["least_good"] - worst["most_bad"]
     write(read.json, WORK, {}, {"seconds": [time.perf_counter() - start]}, kept=kept, repeats=repeats, worst=worst)
 
 

@@ -79,7 +79,7 @@ def plant(config: Config, file: Path, count: int) -> dict[str, tuple[str, bool]]
     wanted = config.model_copy(
         update={"source": [Path(name) for name in FROM], "about": {k: v for k, v in config.about.items() if k in FROM}}
     )
-    rows = [row for row in wanted.sources().rows() if 200 <= len(row["text"]) <= 3000 and not row.get("html")]
+    rows = [row for row in wanted.sources().rows() if 200 <= len(row["text"]) <= 1200 and not row.get("html")]
     chosen = choose.sample(rows, min(count, len(rows)))
     planted = {}
     with open(file, "wb") as lines:

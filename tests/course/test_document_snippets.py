@@ -1,7 +1,9 @@
 """Snippets of the roadmap documents that do not work: they still fail in the way the lessons say, danlu's own do not."""
 
 import copy
+import re
 import warnings
+from collections import Counter
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from danlu.core.errors import ConfigError
 from danlu.data.batches import PackedBatches
 from danlu.data.pack import Document
+from danlu.data.step import make_step, step_config
 from danlu.generate.params import SamplingParams
 from danlu.models.quantised import Int8Linear, is_quantisable
 from danlu.models.surgery import replace
@@ -97,3 +100,25 @@ def test_danlu_refuses_several_answers_without_a_temperature():
     with pytest.raises(ConfigError, match="all the same"):
         SamplingParams.parse({"temperature": 0, "n": 8}, "here")
     assert SamplingParams(temperature=0.7, n=8).n == 8
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["if a < b and c > d: swap(a, b)", "由 1<2 且 3>2，可知 C++ 不是 C#。", "Mail li.bai@example.com, it's 3.14!"],
+)
+def test_cleaning_by_regular_expressions_takes_content_and_the_steps_do_not(text: str):
+    without_tags = re.sub(r"<[^>]+>", "", text)
+    without_symbols = re.sub(r"[^\w\s]", "", without_tags)
+    assert without_symbols != text
+    assert len(without_symbols) < len(text)
+    row = {"id": "", "source": "", "text": text}
+    for name in ("html", "repair", "clean", "language", "normalise", "chinese", "boilerplate"):
+        row = make_step(name, step_config(name, {})).apply(row, Counter())
+    assert row["text"] == text
+
+
+def test_control_characters_removed_before_mojibake_is_repaired_cannot_be_read_back():
+    clean, repair = (make_step(name, step_config(name, {})) for name in ("clean", "repair"))
+    row = {"id": "", "source": "", "text": "中国的诗".encode().decode("latin-1")}
+    assert clean.apply(repair.apply(row, Counter()), Counter())["text"] == "中国的诗"
+    assert "中" not in repair.apply(clean.apply(row, Counter()), Counter())["text"]

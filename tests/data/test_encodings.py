@@ -133,3 +133,18 @@ def test_accuracy_on_real_text(size, least):
     ):
         pieces = [piece for piece in (cut(text, encoding, size, rng) for _ in range(1000)) if not piece.isascii()]
         assert sum(detect(piece).encoding in names for piece in pieces) >= least * len(pieces)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+@pytest.mark.parametrize("plain", [SAMPLE - 1, SAMPLE, SAMPLE + 1, 2 * SAMPLE + 7])
+@pytest.mark.parametrize("piece", [1 << 12, 1 << 17, 1 << 30])
+def test_an_encoding_that_shows_itself_late_is_found(encoding, plain, piece):
+    text = "a" * plain + "这一段话在很长的英文之后才出现,用的是另一种编码,也应当读对。" * 3 + "b" * 10
+    data = text.encode(encoding)
+    decoder = Decoder()
+    found = "".join(decoder.feed(data[at : at + piece]) for at in range(0, len(data), piece)) + decoder.feed(
+        b"", final=True
+    )
+    assert found == text
+    assert decoder.found.encoding == encoding
+    assert decoder.lost == 0

@@ -6,6 +6,7 @@ the share of its characters that are among the most frequent. Other encodings ha
 """
 
 import codecs
+import re
 import threading
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from danlu.core.i18n import tr
 __all__ = ["SAMPLE", "Decoder", "Found", "check_encoding", "detect"]
 
 SAMPLE = 1 << 16  # bytes that are looked at
+_PRINTED = re.compile(rb"[\t\n\r\x20-\x7e]*")
+_HIGH = re.compile(rb"[\x80-\xff]")
 _ACCEPT = 0.2  # share of frequent characters below which no encoding is believed
 _MARKS = (
     (b"\xef\xbb\xbf", "utf-8"),
@@ -188,6 +191,12 @@ class Decoder:
                 self.found = Found(_marked(self.found.encoding, data), 1.0)
                 self._decoder = codecs.getincrementaldecoder(self.found.encoding)("danlu-count")
                 return self._decode(self._decoder, data, final)
+            high = _HIGH.search(data)
+            if high and high.start() >= 64 and _PRINTED.fullmatch(data, 0, high.start()):
+                # So much plain text is ASCII in any encoding (but UTF-16): judge by what comes from here on.
+                plain, data = data[: high.start()], data[high.start() :]
+                self._taken, self._begun, self._trimmed = self._taken + len(plain), True, True
+                return plain.decode("ascii") + self.feed(data, final)
             self.found = detect(data, complete=final, start=not self._begun)
             self._begun = self._begun or bool(data)
             if self.found.encoding == "ascii":

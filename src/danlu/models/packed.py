@@ -79,7 +79,11 @@ class PackedDecoder(LanguageModel):
         self._windows = [
             model.config.sliding_window if kind == "sliding_attention" else None for kind in model.config.kinds
         ]
-        sizes = (model.config.hidden_size, model.config.inner, model.config.num_attention_heads * model.config.width_of_head)
+        sizes = (
+            model.config.hidden_size,
+            model.config.inner,
+            model.config.num_attention_heads * model.config.width_of_head,
+        )
         self._wide = GROUP if any(size % (2 * GROUP) for size in sizes) else 2 * GROUP  # groups of 8-bit matrices
         packed = [one for layer in model.model.layers for one in self._pack_layer(layer)]
         *self._matrices, self._head = together([*packed, pack_int8(model.lm_head.weight.detach(), self._wide)])

@@ -46,7 +46,7 @@ class Config(Base):
         None, "folder with a tokenizer; default: train one on both sides", "分词器文件夹；默认在两侧文本上训练一个"
     )
     new_tokenizer: TokenizerConfig = doc(
-        TokenizerConfig(vocab_size=10_000, chat_template="none"),
+        TokenizerConfig(vocab_size=6000, chat_template="none"),
         "the tokenizer to train, when none is given",
         "未给分词器时，如何训练",
     )
@@ -54,17 +54,18 @@ class Config(Base):
         T5Config(
             d_model=256,
             d_kv=64,
-            d_ff=704,
+            d_ff=512,
             num_heads=4,
-            dropout_rate=0.1,
+            num_layers=3,
+            num_decoder_layers=2,
             tie_word_embeddings=True,
-            n_positions=96,
+            n_positions=48,
         ),
         "the model's shape",
         "模型的形状",
     )
     alpha: float = doc(
-        0.5,
+        0.1,
         "origins of n pairs are drawn in proportion to n^alpha: 1 as they are, 0 all alike",
         "含 n 对的来源按 n^alpha 的比例抽取：1 为原比例，0 为各来源均等",
         ge=0,
@@ -72,7 +73,7 @@ class Config(Base):
     )
     valid_pairs: PositiveInt = doc(1000, "held-out pairs that validation draws", "验证时抽取的留出句对数")
     train: TrainConfig = doc(
-        TrainConfig(batch_size=32, seq_len=96, epochs=8.0, schedule="cosine"),
+        TrainConfig(batch_size=64, seq_len=48, schedule="wsd", decay=0.35, lr=0.03, warmup=30),
         "the training loop; a batch holds batch_size · seq_len tokens of both sides, and no side exceeds seq_len",
         "训练循环；一批两侧共含 batch_size · seq_len 个词元，任一侧不超过 seq_len",
     )

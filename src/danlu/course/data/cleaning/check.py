@@ -106,7 +106,13 @@ def check_japanese_and_symbols_stay(exercise: ModuleType) -> None:
     """Japanese has marks of its own; C++, mail addresses, prices and emoji have nothing to be made alike.
     日文有自己的标点；C++、邮件地址、价格和表情都无须统一。
     """
-    texts = ("はい,そうです.", "C++ and C#: a < b", "li.bai@example.com, $3.50", "👨\u200d👩\u200d👧 很好。", "if (a && b) return x;")
+    texts = (
+        "はい,そうです.",
+        "C++ and C#: a < b",
+        "li.bai@example.com, $3.50",
+        "👨\u200d👩\u200d👧 很好。",
+        "if (a && b) return x;",
+    )
     _all_same(exercise.normalise, texts)
 
 

@@ -37,7 +37,7 @@ def check_words_by_hand(exercise: ModuleType) -> None:
     """to be or not to be: 'to be' comes twice, 8 of 13 letters; no three words do.
     to be or not to be：“to be”出现两次，占 13 个字母中的 8 个；三个词的没有重复。
     """
-    _close(exercise.repeated_shares("to be or not to be".split(), (2, 3)), {2: 8 / 13, 3: 0.0})
+    _close(exercise.repeated_shares(["to", "be", "or", "not", "to", "be"], (2, 3)), {2: 8 / 13, 3: 0.0})
 
 
 def check_characters_by_hand(exercise: ModuleType) -> None:
@@ -86,7 +86,10 @@ def check_top_by_hand(exercise: ModuleType) -> None:
     “春风春风又春风”中“春风”出现三次（7 字中的 6 字）；次数相同则取字数多的一组。
     """
     _close(exercise.top_shares("春风春风又春风", {2: 0.5}), {2: 6 / 7})
-    _close(exercise.top_shares("a b x long words y a b z long words".split(), {2: 0.1}), {2: 18 / 25})
+    _close(
+        exercise.top_shares(["a", "b", "x", "long", "words", "y", "a", "b", "z", "long", "words"], {2: 0.1}),
+        {2: 18 / 25},
+    )
 
 
 def check_top_like_the_definition(exercise: ModuleType) -> None:
