@@ -177,8 +177,12 @@ class Stepper:
             if place == len(self._choosers):
                 self._choosers.append(Chooser())
             rows = [part.request.row for part in going]
-            where = torch.tensor([first[part.request.number] + place for part in going], device=logits.device)
-            chosen = self._choosers[place].choose(logits[where], rows, None if allowed is None else allowed[where])
+            places = [first[part.request.number] + place for part in going]
+            mine, mask = logits, allowed
+            if places != list(range(len(logits))):
+                where = torch.tensor(places, device=logits.device)
+                mine, mask = logits[where], None if allowed is None else allowed[where]
+            chosen = self._choosers[place].choose(mine, rows, mask)
             on = []
             for part, token, log in zip(going, chosen.tokens.tolist(), chosen.logprobs, strict=True):
                 request = part.request

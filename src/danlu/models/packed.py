@@ -251,10 +251,8 @@ class PackedDecoder(LanguageModel):
             position += range(span.start, span.start + span.count)
             first = tiles[-1]
             tiles += [min(first + t, first + span.count) for t in range(rows, span.count + rows, rows)]
-        tables = torch.zeros(len(spans), width, dtype=torch.int32)
-        for number, span in enumerate(spans):
-            used = span.pages[:width]
-            tables[number, : len(used)] = torch.tensor(used, dtype=torch.int32)
+        used = [[*span.pages[:width]] for span in spans]
+        tables = torch.tensor([pages + [0] * (width - len(pages)) for pages in used], dtype=torch.int32)
         places = torch.tensor([sequence, position], dtype=torch.int32)
         cosine, sine = (part[0, 0].contiguous() for part in self._rotary.each(places[1][None].long()))
         keep = (tables, places, torch.tensor(tiles, dtype=torch.int32), cosine, sine)

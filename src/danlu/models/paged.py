@@ -1,5 +1,6 @@
 """Keys and values in pages: memory is given out 16 tokens at a time, and sequences can share pages."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from danlu.ops.attention import additive, attention, cache_mask
+from danlu.ops.packing import large_pages
 
 __all__ = ["PAGE", "PagedCache", "Span"]
 
@@ -36,8 +38,8 @@ class PagedCache:
     def __init__(
         self, layers: int, pages: int, heads: int, head_dim: int, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> None:
-        self.keys = torch.zeros(layers, pages, heads, head_dim, PAGE, dtype=dtype, device=device)
-        self.values = torch.zeros(layers, pages, heads, PAGE, head_dim, dtype=dtype, device=device)
+        shapes = (layers, pages, heads, head_dim, PAGE), (layers, pages, heads, PAGE, head_dim)
+        self.keys, self.values = (_zeros(shape, dtype, torch.device(device)) for shape in shapes)
         self.spans: list[Span] = []
 
     @property
@@ -95,3 +97,11 @@ class PagedCache:
 
 
 # end lesson
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """On a CPU in large pages: a sequence's pages lie apart, and each would be an address to look up."""
+    size = math.prod(shape) * dtype.itemsize
+    if device.type != "cpu" or not size:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return large_pages(size).view(dtype).view(shape)

@@ -357,6 +357,11 @@ static void rotate_and_keep(const Shape &s, const Layer &layer, const Pass &p) {
     }
 }
 
+// Ask for `size` numbers of a page that will be read soon: the processor cannot foresee which page comes next.
+static inline void fetch_ahead(const half *page, int64_t size) {
+    for (int64_t i = 0; i < size; i += 32) __builtin_prefetch(page + i);
+}
+
 // Softmax over the keys that a query may see, of scores [span]; what it may not see gets 0. Returns 1 / sum.
 static inline float softmax(float *scores, int64_t from, int64_t to, int64_t span) {
     for (int64_t i = 0; i < from; i++) scores[i] = -std::numeric_limits<float>::infinity();
@@ -391,9 +396,14 @@ static inline void attend_tile(const Shape &s, const Layer &layer, const Pass &p
     for (int q = 0; q < Q; q++) query[q] = p.qkv + (first + q / shared) * width + (g * shared + q % shared) * dim;
     constexpr int SIDE = Q > 6 ? 1 : Q > 3 ? 2 : 4;  // sums side by side hide each other's latency
     const half *page[SIDE];
+    const int64_t per_page = LANES * dim;
     for (int64_t b = begin; b < pages; b += SIDE) {
-        for (int n = 0; n < SIDE; n++)  // past the end, the last page again
-            page[n] = layer.keys + (int64_t(table[std::min(b + n, pages - 1)]) * s.kv_heads + g) * dim * LANES;
+        for (int n = 0; n < SIDE; n++) {  // past the end, the last page again
+            page[n] = layer.keys + (int64_t(table[std::min(b + n, pages - 1)]) * s.kv_heads + g) * per_page;
+            const int64_t next = b + SIDE + n;  // of the keys, or when these end, of the values: pages lie anywhere
+            if (next < pages) fetch_ahead(layer.keys + (int64_t(table[next]) * s.kv_heads + g) * per_page, per_page);
+            else if (begin + next - pages < pages) fetch_ahead(layer.values + (int64_t(table[begin + next - pages]) * s.kv_heads + g) * per_page, per_page);
+        }
         f32x16 sum[SIDE][Q] = {};
         for (int64_t i = 0; i < dim; i++)
             for (int n = 0; n < SIDE; n++) {
@@ -408,12 +418,12 @@ static inline void attend_tile(const Shape &s, const Layer &layer, const Pass &p
         const int64_t at = p.position[first + q / shared], from = layer.window && at + 1 > layer.window ? at + 1 - layer.window : 0;
         inverse[q] = softmax(scores + q * p.longest, from - begin * LANES, at + 1 - begin * LANES, span);
     }
-    const int64_t per_page = LANES * dim;
     for (int64_t c = 0; c < dim; c += SIDE * LANES) {
         f32x16 sum[SIDE][Q] = {};
         const int64_t side = std::min<int64_t>(SIDE, (dim - c) / LANES);
         for (int64_t b = begin; b < pages; b++) {
             const half *values = layer.values + (int64_t(table[b]) * s.kv_heads + g) * per_page + c;
+            if (c == 0 && b + SIDE < pages) fetch_ahead(layer.values + (int64_t(table[b + SIDE]) * s.kv_heads + g) * per_page, per_page);
             const float *weights = scores + (b - begin) * LANES;
             for (int64_t key = 0; key < LANES; key++, values += dim)
                 for (int n = 0; n < SIDE; n++) {

@@ -12,7 +12,7 @@ from danlu.core.errors import ConfigError
 from danlu.core.i18n import tr
 from danlu.ops.kernels import Matrix, pointer
 
-__all__ = ["GROUP", "LANES", "Packed", "pack_int4", "pack_int8", "pack_int8_codes", "together", "unpack"]
+__all__ = ["GROUP", "LANES", "Packed", "large_pages", "pack_int4", "pack_int8", "pack_int8_codes", "together", "unpack"]
 
 LANES = 16  # rows that are computed side by side
 GROUP = 32  # columns that share a scale; twice as many at 8 bits, where the sizes allow: fewer scales to apply
@@ -89,6 +89,18 @@ def pack_int4(weight: Tensor) -> Packed:
     return _pack("int4_group", weight, _quantise_int4)
 
 
+def large_pages(size: int) -> Tensor:
+    """uint8 [size] zeros, in pages of 2 MB where the system has them, beginning with one; given back with the tensor."""
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux
+        room = mmap.mmap(-1, size + _LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with suppress(OSError):  # a kernel without them: small pages are as right, only slower
+            room.madvise(mmap.MADV_HUGEPAGE)
+    else:
+        room = mmap.mmap(-1, size + _LARGE)
+    whole = torch.frombuffer(room, dtype=torch.uint8)
+    return whole[-whole.data_ptr() % _LARGE :][:size]
+
+
 def together(matrices: Sequence[Packed]) -> list[Packed]:
     """The same matrices, one behind the other in memory, in large pages where the system has them.
 
@@ -97,14 +109,7 @@ def together(matrices: Sequence[Packed]) -> list[Packed]:
     """
     tensors = [tensor for one in matrices for tensor in (one.codes, one.scales, one.offsets) if tensor is not None]
     sizes = [-(-tensor.nbytes // _LINE) * _LINE for tensor in tensors]
-    if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux
-        room = mmap.mmap(-1, sum(sizes) + _LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with suppress(OSError):  # a kernel without them: small pages are as right, only slower
-            room.madvise(mmap.MADV_HUGEPAGE)
-    else:
-        room = mmap.mmap(-1, sum(sizes) + _LARGE)
-    whole = torch.frombuffer(room, dtype=torch.uint8)
-    at = -whole.data_ptr() % _LARGE
+    whole, at = large_pages(sum(sizes)), 0
     moved = []
     for tensor, size in zip(tensors, sizes, strict=True):
         place = whole[at : at + tensor.nbytes].view(tensor.dtype).view(tensor.shape)

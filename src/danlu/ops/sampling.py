@@ -8,6 +8,7 @@ something always stays.
 
 from itertools import repeat
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +35,8 @@ _OUT = float("-inf")
 
 def greedy(logits: Tensor) -> Tensor:
     """The best token of each row, of equally good ones the lowest id. [B, V] -> int64 [B]."""
+    if logits.device.type == "cpu" and logits.dtype == torch.float32:
+        return torch.from_numpy(np.asarray(logits.detach().numpy().argmax(-1)))  # several times as fast as torch's
     return logits.argmax(-1)
 
 
