@@ -77,6 +77,15 @@ def test_half_a_character_is_refused(kind: str):
         TRAINED[kind].encode_batch(["a", "b\ude00"])
 
 
+@pytest.mark.parametrize("kind", TRAINED)
+@pytest.mark.parametrize("texts", [[], [""], ["床前明月光", "", "the cat <|endoftext|> sat"] * 3])
+def test_arrays_hold_what_the_lists_do(kind: str, texts: list[str]):
+    ids, lengths = TRAINED[kind].encode_arrays(texts)
+    lists = TRAINED[kind].encode_batch(texts)
+    assert lengths.tolist() == [len(one) for one in lists]
+    assert ids.tolist() == [token for one in lists for token in one]
+
+
 def test_ids():
     tokenizer = TRAINED["char"]
     assert (tokenizer.eos_id, tokenizer.pad_id, tokenizer.bos_id) == (0, 3, None)
@@ -96,7 +105,11 @@ def test_text_that_gives_a_special_token_is_refused():
     backend.add_special_tokens(["</s>"])
     tokenizer = Tokenizer(backend, {"eos_token": "</s>"})
     assert tokenizer.encode("a a") == [1, 1]
-    for call in (tokenizer.encode, lambda text: tokenizer.encode_batch([text])):
+    for call in (
+        tokenizer.encode,
+        lambda text: tokenizer.encode_batch([text]),
+        lambda text: tokenizer.encode_arrays([text]),
+    ):
         with pytest.raises(DataError, match="</s>"):
             call("a </s>")
 

@@ -248,28 +248,36 @@ def _encode(task: _Task) -> Told:
     tokenizer = _tokenizer(task.tokenizer, task.tokenizer_hash)
     rows, ends = _rows(task)
     try:
-        if task.content == "messages":
-            chats = [tokenizer.render(row["messages"]) for row in rows]
-            ids, masks = [chat.ids for chat in chats], [chat.mask for chat in chats]
-            texts = ["\n".join(str(message["content"]) for message in row["messages"]) for row in rows]
-        else:
-            texts, end = [row["text"] for row in rows], [tokenizer.eos_id]
-            portions = (texts[at : at + _PORTION] for at in range(0, len(texts), _PORTION))
-            ids, masks = [found + end for portion in portions for found in tokenizer.encode_batch(portion)], None
+        if task.content == "text":
+            return _plain(tokenizer, [row["text"] for row in rows], ends)
+        chats = [tokenizer.render(row["messages"]) for row in rows]
     except DanluError as error:
         raise DataError(
             f"{task.file}, {tr('bytes', '字节')} {task.start}-{task.stop}: {error.what}", error.do
         ) from None
-    lengths = _integers(map(len, ids), len(ids))
+    texts = ["\n".join(str(message["content"]) for message in row["messages"]) for row in rows]
+    lengths = _integers((len(chat.ids) for chat in chats), len(chats))
     total = int(lengths.sum())
-    return Told(
-        np.fromiter(chain.from_iterable(ids), dtype_for(tokenizer.vocab_size), total),
-        None if masks is None else np.fromiter(chain.from_iterable(masks), bool, total),
-        lengths,
-        _integers(ends, len(ends)),
-        _integers(map(len, texts), len(texts)),
-        _integers((len(text.encode("utf-8", "replace")) for text in texts), len(texts)),
-    )
+    ids = np.fromiter(chain.from_iterable(chat.ids for chat in chats), dtype_for(tokenizer.vocab_size), total)
+    mask = np.fromiter(chain.from_iterable(chat.mask for chat in chats), bool, total)
+    return Told(ids, mask, lengths, _integers(ends, len(ends)), *_sizes(texts))
+
+
+def _plain(tokenizer: Tokenizer, texts: list[str], ends: list[int]) -> Told:
+    """Texts, each closed by the end-of-sequence token."""
+    found = [tokenizer.encode_arrays(texts[at : at + _PORTION]) for at in range(0, len(texts), _PORTION)]
+    lengths = np.concatenate([np.zeros(0, np.int64), *(length for _, length in found)]) + 1
+    ids = np.full(int(lengths.sum()), tokenizer.eos_id, dtype_for(tokenizer.vocab_size))
+    inside = np.ones(len(ids), bool)
+    inside[np.cumsum(lengths) - 1] = False
+    ids[inside] = np.concatenate([np.zeros(0, np.uint32), *(one for one, _ in found)])
+    return Told(ids, None, lengths, _integers(ends, len(ends)), *_sizes(texts))
+
+
+def _sizes(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Characters and bytes of each text."""
+    sizes = (len(text.encode("utf-8", "replace")) for text in texts)
+    return _integers(map(len, texts), len(texts)), _integers(sizes, len(texts))
 
 
 def _integers(values: Any, count: int) -> np.ndarray:

@@ -39,7 +39,6 @@ __all__ = [
 
 SPECIAL_OPEN, SPECIAL_CLOSE, ASSISTANT_OPEN, ASSISTANT_CLOSE = "\ud800", "\ud801", "\ud802", "\ud803"
 MARKS = re.compile("([\ud800-\ud803])")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # Words that a template may put between '<|' and '|>' to build a special token; never free text.
 _ROLES = {"system", "developer", "user", "assistant", "model", "tool", "function", "ipython", "observation"}
@@ -62,13 +61,14 @@ class Piece(NamedTuple):
 
 def check_text(text: str) -> str:
     """Return `text`; raise DataError when it holds lone surrogates, which no file and no tokenizer can hold."""
-    bad = _SURROGATE.search(text)
-    if bad:
-        near = ascii(text[max(0, bad.start() - 10) : bad.start() + 10])
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        near = ascii(text[max(0, error.start - 10) : error.start + 10])
         raise DataError(
             tr(f"half a character (a lone surrogate) in {near}", f"文本中有半个字符（孤立的代理码位）：{near}"),
             tr("clean the text: it was cut or decoded wrongly", "请清洗文本：它曾被错误地截断或解码"),
-        )
+        ) from None
     return text
 
 

@@ -4,10 +4,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 
 from danlu.core.errors import ConfigError, DataError, FolderError
 from danlu.core.files import read_json
@@ -174,6 +177,21 @@ class Tokenizer:
         for ids in encoded:
             self._refuse_special(ids)
         return encoded
+
+    def encode_arrays(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """`encode` of many texts end to end: ids uint32 [N], and the length of each text in tokens, int64 [len(texts)].
+
+        The same as `encode_batch`, with less for Python to do for each token.
+        """
+        for text in texts:
+            check_text(text)
+        found = [one.ids for one in self._literal.encode_batch_fast(list(texts), add_special_tokens=False)]
+        lengths = np.fromiter(map(len, found), np.int64, len(found))
+        ids = np.fromiter(chain.from_iterable(found), np.uint32, int(lengths.sum()))
+        for forbidden in self._forbidden:
+            if (ids == forbidden).any():
+                self._refuse_special([forbidden])
+        return ids, lengths
 
     def encode_framed(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
         """Texts as an encoder reads them, with the tokens that the tokenizer puts around them: [CLS], [SEP].
