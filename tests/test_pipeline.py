@@ -274,7 +274,7 @@ def test_run_stands_for_the_folder_everywhere(tmp_path: Path):
     file = tmp_path / "mine.yaml"
     file.write_text(
         "name: mine\nrun: runs/mine\nsteps:\n"
-        "- {name: a, verb: data prepare, settings: {source: ['{run}/a', b], out: '{run}/c', clean: {control: false}}}"
+        "- {name: a, verb: data prepare, settings: {source: ['{run}/a', b], out: '{run}/c', steps: [{clean: {control: false}}]}}"
     )
     recipe, ((_, _, config),) = load_recipe(file)
     assert (recipe.run, config.source, config.out) == (

@@ -185,6 +185,22 @@ def test_processes_and_ray_write_the_same_bytes(tmp_path, documents, engine):
     assert hash_path(tmp_path / "a") == hash_path(tmp_path / "b")
 
 
+def test_personal_data_that_is_taken_out_stands_in_no_report(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(30):
+        text = f"Write to person{number}@example.com,   please.  \r\n" + "x" * (number % 3)
+        (folder / f"{number:02}.txt").write_text(text, encoding="utf-8")
+    steps = [{"clean": {"min_characters": 37}}, "exact", "personal"]
+    summary = prepare(tmp_path / "out", folder, steps=steps)
+    assert any(step["examples"] for step in summary["funnel"])
+    for file in (tmp_path / "out").iterdir():
+        assert "@example.com" not in file.read_text(encoding="utf-8"), file.name
+    assert "<EMAIL>" in (tmp_path / "out" / "data.html").read_text(encoding="utf-8").replace("&lt;", "<").replace(
+        "&gt;", ">"
+    )
+
+
 def test_killed_at_any_time_the_same_command_goes_on(tmp_path, documents):
     """A real process, killed; what is there at last is what an undisturbed one makes."""
     prepare(tmp_path / "whole", documents, steps=["clean", "exact"], part_mb=0.0005)

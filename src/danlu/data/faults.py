@@ -61,11 +61,11 @@ class Bad(NamedTuple):
 
 
 class Fault(Exception):  # noqa: N818  (it is handed on as often as it is raised)
-    """A row or a file that cannot be used. `detail` fills the gap in the reason's wording."""
+    """A row or a file that cannot be used. `detail` fills the gap in the reason's wording; `hint` stands before what to do."""
 
-    def __init__(self, reason: str, detail: str = "", raw: bytes = b"") -> None:
+    def __init__(self, reason: str, detail: str = "", raw: bytes = b"", hint: str = "") -> None:
         super().__init__(reason, detail)
-        self.reason, self.detail, self.raw = reason, detail, bytes(raw[:RAW_LIMIT])
+        self.reason, self.detail, self.raw, self.hint = reason, detail, bytes(raw[:RAW_LIMIT]), hint
 
     def bad(self, place: str) -> Bad:
         """This for the quarantine."""
@@ -75,4 +75,4 @@ class Fault(Exception):  # noqa: N818  (it is handed on as often as it is raised
         """This for a person who reads without a quarantine."""
         en, zh, do_en, do_zh = REASONS[self.reason]
         gap = "" if tr("en", "zh") == "zh" else " "
-        return DataError(f"{place}{gap}{tr(en, zh).format(self.detail)}", tr(do_en, do_zh))
+        return DataError(f"{place}{gap}{tr(en, zh).format(self.detail)}", self.hint + tr(do_en, do_zh))

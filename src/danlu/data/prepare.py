@@ -11,8 +11,10 @@ data card) and data.html (the funnel, to look at); dropped.jsonl (every row that
 same input and settings give the same bytes, with any number of workers.
 """
 
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,7 +40,7 @@ from danlu.data.progress import track
 from danlu.data.reading import POEMS, SourceOptions, Sources
 from danlu.data.sources import SplitBy
 from danlu.data.split import LEFT_OUT, SPLITS, Split, assign, split_size
-from danlu.data.step import content, step_config
+from danlu.data.step import Drop, RowStep, content, make_step, step_config
 from danlu.data.work import Named
 
 __all__ = ["Config", "run"]
@@ -156,8 +158,6 @@ def run(config: Config) -> dict[str, Any]:
 
 def _recipe(config: Config, steps: list[Named]) -> dict[str, Any]:
     """All that decides the result: settings, and the content of files that steps read."""
-    import json
-
     settings = config.plain()
     for key in ("out", "workers", "engine", "part_mb"):
         del settings[key]
@@ -172,7 +172,7 @@ def _recipe(config: Config, steps: list[Named]) -> dict[str, Any]:
 
 def _prepare(config: Config, sources: Sources, flow: Flow, *, by_title: bool) -> dict[str, Any]:
     parts = flow.run(sources)
-    funnel = flow.funnel()
+    funnel = _masked(flow.funnel(), flow.steps)
     if not funnel or not funnel[-1]["rows"]:
         raise DataError(
             tr("nothing is left of the documents after cleaning", "清洗之后没有剩下任何文档"),
@@ -224,6 +224,20 @@ def _prepare(config: Config, sources: Sources, flow: Flow, *, by_title: bool) ->
 def _title(sources: Sources) -> str:
     """Not the folder's name: the same data elsewhere is the same data."""
     return " + ".join(sources.names())
+
+
+def _masked(funnel: list[dict[str, Any]], steps: Sequence[Named]) -> list[dict[str, Any]]:
+    """Where a step takes personal data out of the rows, it must not stand in the examples of the steps before it."""
+    for named in steps:
+        if named.name == "personal":
+            step = make_step(named.name, step_config(named.name, json.loads(named.settings)))
+            assert isinstance(step, RowStep)
+            for example in (one for entry in funnel for one in entry["examples"]):
+                for field in ("text", "before", "after"):
+                    if example.get(field):
+                        settled = step.apply({"id": "", "source": "", "text": example[field]}, Counter())
+                        example[field] = "" if isinstance(settled, Drop) else settled["text"]
+    return funnel
 
 
 def _reasons(funnel: list[dict[str, Any]]) -> str:

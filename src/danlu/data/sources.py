@@ -351,7 +351,8 @@ def _checked(row: Any, names: dict[str, str], join: str | None, raw: bytes) -> R
     if missing is None and not names and not any(row.get(name) is not None for name in _EITHER):
         missing = "text"
     if missing is not None:
-        return Fault("missing_column", missing, raw or _bytes(row))
+        there = ", ".join(map(str, list(row)[:20]))
+        return Fault("missing_column", missing, raw or _bytes(row), tr(f"it has {there}; ", f"该行有 {there};"))
     row = {name: value for name, value in row.items() if value is not None}
     row |= {name: row[source] for name, source in names.items()}
     for name, wish in (("text", str), ("messages", list)):

@@ -59,8 +59,8 @@ def unpackable(model: LanguageModel) -> str:
 class PackedDecoder(LanguageModel):
     """Takes a decoder apart: keeps its norms and biases in float32, packs its matrices, and drops the rest.
 
-    The residual stream and all sums are float32; activations are rounded to 8 bits, in groups of 32 (64 with int8
-    where the sizes allow), before each product; keys and values are float16. A token's result does not depend on what else is in the pass, to the bit.
+    The residual stream and all sums are float32; activations are rounded to 8 bits, in groups of 32, before each
+    product; keys and values are float16. A token's result does not depend on what else is in the pass, to the bit.
     With int4 the embedding and the output matrix stay at 8 bits. Raises ConfigError for a model that `unpackable` names.
     """
 
@@ -79,14 +79,8 @@ class PackedDecoder(LanguageModel):
         self._windows = [
             model.config.sliding_window if kind == "sliding_attention" else None for kind in model.config.kinds
         ]
-        sizes = (
-            model.config.hidden_size,
-            model.config.inner,
-            model.config.num_attention_heads * model.config.width_of_head,
-        )
-        self._wide = GROUP if any(size % (2 * GROUP) for size in sizes) else 2 * GROUP  # groups of 8-bit matrices
         packed = [one for layer in model.model.layers for one in self._pack_layer(layer)]
-        *self._matrices, self._head = together([*packed, pack_int8(model.lm_head.weight.detach(), self._wide)])
+        *self._matrices, self._head = together([*packed, pack_int8(model.lm_head.weight.detach())])
         for number, layer in enumerate(model.model.layers):
             self._fill(self._layers[number], layer, number)
         self._norm = model.model.norm.weight.detach().float()
@@ -210,9 +204,9 @@ class PackedDecoder(LanguageModel):
         codes = [linear for linear in linears if isinstance(linear, Int8Linear)]
         if len(codes) == len(linears):
             scales = torch.cat([linear.weight_scale[:, 0] for linear in codes])
-            return pack_int8_codes(torch.cat([linear.weight for linear in codes]), scales, self._wide)
+            return pack_int8_codes(torch.cat([linear.weight for linear in codes]), scales)
         whole = torch.cat([_weight(linear) for linear in linears])
-        return pack_int4(whole) if self.bits == "int4" else pack_int8(whole, self._wide)
+        return pack_int4(whole) if self.bits == "int4" else pack_int8(whole)
 
     def _floats(self, tensor: Tensor) -> int:
         kept = tensor.detach().float().contiguous().clone()

@@ -26,26 +26,26 @@ typedef uint8_t u8x64 __attribute__((vector_size(64), aligned(64)));
 typedef uint16_t half;  // IEEE binary16, as torch.float16 keeps it
 
 constexpr int64_t LANES = 16;   // rows of a matrix that are computed side by side; tokens of a page
-constexpr int64_t GROUP = 32;   // columns that share a scale; of 8-bit matrices twice as many, where the sizes allow
+constexpr int64_t GROUP = 32;   // columns that share a scale
 constexpr int64_t TILE = 4;     // query tokens that read a page together
 constexpr int64_t MAX_QUERIES = 16;  // TILE x heads of a group that fit the registers
 
 enum Kind : int64_t { INT8_ROW = 0, INT8_GROUP = 1, INT4_GROUP = 2 };
 
 // A [rows, columns] matrix. Codes lie as [rows / 16][columns / 4][16][4] bytes, int8 as code + 128; of int4, a byte holds
-// columns c and c + 16 of a group. Scales: float [rows], or half [rows / 16][columns / group][16]; offsets likewise.
+// columns c and c + 16 of a group. Scales: float [rows], or half [rows / 16][columns / 32][16]; offsets likewise.
 struct Matrix {
-    int64_t rows, columns, kind, group;
+    int64_t rows, columns, kind;
     const uint8_t *codes;
     const void *scales;
     const half *offsets;
 };
 
-// Activations, quantised symmetrically in groups as wide as those of the matrix they meet: value = code x scale.
+// Activations, quantised symmetrically in groups of 32: value = code x scale.
 struct Quantised {
     int8_t *codes;    // [tokens, columns]
-    float *scales;    // [tokens, columns / group]
-    int32_t *sums;    // [tokens, columns / group], of the codes
+    float *scales;    // [tokens, columns / 32]
+    int32_t *sums;    // [tokens, columns / 32], of the codes
 };
 
 struct Layer {
@@ -172,52 +172,37 @@ static inline float largest(f32x16 v) {
 
 // --- quantised products --------------------------------------------------------------------------------------------
 
-// A group of 32 or 64 activations, 16 to a register, to codes.
-template <int N>
-static inline void quantise_group(const f32x16 (&x)[N], int8_t *codes, float *scale, int32_t *sum) {
-    f32x16 size = size_of(x[0]);
-    for (int n = 1; n < N; n++) { const f32x16 v = size_of(x[n]); size = v > size ? v : size; }
-    const float most = largest(size), inverse = most > 0 ? 127.0f / most : 0.0f;
-    i32x16 all{};
-    for (int n = 0; n < N; n++) {
-        const i32x16 code = __builtin_convertvector(rounded(x[n] * inverse), i32x16);
-        const i8x16 bytes = __builtin_convertvector(code, i8x16);
-        std::memcpy(codes + n * LANES, &bytes, LANES);
-        all += code;
-    }
+// A group of 32 activations to codes.
+static inline void quantise_group(f32x16 low, f32x16 high, int8_t *codes, float *scale, int32_t *sum) {
+    const f32x16 a = size_of(low), b = size_of(high);
+    const float most = largest(a > b ? a : b), inverse = most > 0 ? 127.0f / most : 0.0f;
+    const i32x16 first = __builtin_convertvector(rounded(low * inverse), i32x16), second = __builtin_convertvector(rounded(high * inverse), i32x16);
+    const i8x16 one = __builtin_convertvector(first, i8x16), other = __builtin_convertvector(second, i8x16);
+    std::memcpy(codes, &one, LANES);
+    std::memcpy(codes + LANES, &other, LANES);
     *scale = most / 127.0f;
-    *sum = total(all);
+    *sum = total(first + second);
 }
 
 // Groups of `value(i)`, i = 0, 16, 32, ... of one token, to codes.
-template <int N, class Value>
-static inline void quantise_groups(int64_t size, int64_t token, const Quantised &to, Value value) {
-    constexpr int64_t G = N * LANES;
-    for (int64_t g = 0, at = token * (size / G); g < size / G; g++, at++) {
-        f32x16 x[N];
-        for (int n = 0; n < N; n++) x[n] = value(g * G + n * LANES);
-        quantise_group<N>(x, to.codes + at * G, to.scales + at, to.sums + at);
-    }
-}
-
 template <class Value>
-static inline void quantise(int64_t group, int64_t size, int64_t token, const Quantised &to, Value value) {
-    if (group == 2 * GROUP) quantise_groups<4>(size, token, to, value);
-    else quantise_groups<2>(size, token, to, value);
+static inline void quantise(int64_t size, int64_t token, const Quantised &to, Value value) {
+    for (int64_t g = 0, at = token * (size / GROUP); g < size / GROUP; g++, at++)
+        quantise_group(value(g * GROUP), value(g * GROUP + LANES), to.codes + at * GROUP, to.scales + at, to.sums + at);
 }
 
 // lesson: tile
 // 16 B rows of the matrix times R tokens: each weight is loaded once and used R times, each activation B times.
-template <int64_t KIND, int64_t G, int R, int B>
+template <int64_t KIND, int R, int B>
 static inline void tile(const Matrix &m, int64_t block, const Quantised &x, int64_t token, float *out, int64_t stride, bool add) {
-    const int64_t groups = m.columns / G;
-    const int64_t bytes = KIND == INT4_GROUP ? LANES * G / 2 : LANES * G;  // of a group
+    const int64_t groups = m.columns / GROUP;
+    const int64_t bytes = KIND == INT4_GROUP ? LANES * GROUP / 2 : LANES * GROUP;  // of a group
     const uint8_t *codes = m.codes + block * groups * bytes;
     const half *scales = (const half *)m.scales + block * groups * LANES;
     const half *offsets = m.offsets + block * groups * LANES;
     f32x16 sum[B][R] = {};
     for (int64_t g = 0; g < groups; g++) {
-        const int8_t *here = x.codes + token * m.columns + g * G;
+        const int8_t *here = x.codes + token * m.columns + g * GROUP;
         i32x16 dot[B][R];
         for (int r = 0; r < R; r++) {
             // int8 codes are 128 too high: what that adds to the dot product is known from the activations alone
@@ -238,8 +223,8 @@ static inline void tile(const Matrix &m, int64_t block, const Quantised &x, int6
                 }
             }
         } else {
-#pragma GCC unroll 16
-            for (int j = 0; j < G / 4; j++) {
+#pragma GCC unroll 8
+            for (int j = 0; j < GROUP / 4; j++) {
                 u8x64 weights[B];
                 for (int b = 0; b < B; b++) weights[b] = *(const u8x64 *)(codes + (b * groups + g) * bytes + j * 64);
                 for (int r = 0; r < R; r++)
@@ -268,31 +253,29 @@ static inline void tile(const Matrix &m, int64_t block, const Quantised &x, int6
 // end lesson
 
 // B blocks of rows times all tokens.
-template <int64_t KIND, int64_t G, int B>
+template <int64_t KIND, int B>
 static inline void stripe(const Matrix &m, int64_t block, const Quantised &x, int64_t tokens, float *out, int64_t stride, bool add) {
     int64_t t = 0;
-    for (; t + 4 <= tokens; t += 4) tile<KIND, G, 4, B>(m, block, x, t, out, stride, add);
-    if (t + 2 <= tokens) { tile<KIND, G, 2, B>(m, block, x, t, out, stride, add); t += 2; }
-    for (; t < tokens; t++) tile<KIND, G, 1, B>(m, block, x, t, out, stride, add);
+    for (; t + 4 <= tokens; t += 4) tile<KIND, 4, B>(m, block, x, t, out, stride, add);
+    if (t + 2 <= tokens) { tile<KIND, 2, B>(m, block, x, t, out, stride, add); t += 2; }
+    for (; t < tokens; t++) tile<KIND, 1, B>(m, block, x, t, out, stride, add);
 }
 
 // out [tokens, stride] = (or +=) x matrixᵀ. Called by all threads; ends with a barrier.
-template <int64_t KIND, int64_t G>
+template <int64_t KIND>
 static void product_of(const Matrix &m, const Quantised &x, int64_t tokens, float *out, int64_t stride, bool add) {
     const int64_t blocks = m.rows / LANES;
 #pragma omp for schedule(static)
     for (int64_t pair = 0; pair < (blocks + 1) / 2; pair++) {
-        if (2 * pair + 1 < blocks) stripe<KIND, G, 2>(m, 2 * pair, x, tokens, out, stride, add);
-        else stripe<KIND, G, 1>(m, 2 * pair, x, tokens, out, stride, add);
+        if (2 * pair + 1 < blocks) stripe<KIND, 2>(m, 2 * pair, x, tokens, out, stride, add);
+        else stripe<KIND, 1>(m, 2 * pair, x, tokens, out, stride, add);
     }
 }
 
 static void product(const Matrix &m, const Quantised &x, int64_t tokens, float *out, int64_t stride, bool add) {
-    if (m.kind == INT4_GROUP) product_of<INT4_GROUP, GROUP>(m, x, tokens, out, stride, add);
-    else if (m.kind == INT8_ROW && m.group == GROUP) product_of<INT8_ROW, GROUP>(m, x, tokens, out, stride, add);
-    else if (m.kind == INT8_ROW) product_of<INT8_ROW, 2 * GROUP>(m, x, tokens, out, stride, add);
-    else if (m.group == GROUP) product_of<INT8_GROUP, GROUP>(m, x, tokens, out, stride, add);
-    else product_of<INT8_GROUP, 2 * GROUP>(m, x, tokens, out, stride, add);
+    if (m.kind == INT8_ROW) product_of<INT8_ROW>(m, x, tokens, out, stride, add);
+    else if (m.kind == INT8_GROUP) product_of<INT8_GROUP>(m, x, tokens, out, stride, add);
+    else product_of<INT4_GROUP>(m, x, tokens, out, stride, add);
 }
 
 // --- the parts of a layer ------------------------------------------------------------------------------------------
@@ -304,18 +287,18 @@ static inline float inverse_rms(const float *x, int64_t size, float eps) {
 }
 
 // RMSNorm, then quantise: what every product of a layer begins with.
-static void norm_quantise(const float *x, const float *weight, int64_t tokens, int64_t size, int64_t group, float eps, const Quantised &to) {
+static void norm_quantise(const float *x, const float *weight, int64_t tokens, int64_t size, float eps, const Quantised &to) {
 #pragma omp for schedule(static)
     for (int64_t t = 0; t < tokens; t++) {
         const float *row = x + t * size;
         const float inverse = inverse_rms(row, size, eps);
-        quantise(group, size, t, to, [&](int64_t i) { return load(row + i) * inverse * load(weight + i); });
+        quantise(size, t, to, [&](int64_t i) { return load(row + i) * inverse * load(weight + i); });
     }
 }
 
-static void quantise_rows(const float *x, int64_t tokens, int64_t size, int64_t group, const Quantised &to) {
+static void quantise_rows(const float *x, int64_t tokens, int64_t size, const Quantised &to) {
 #pragma omp for schedule(static)
-    for (int64_t t = 0; t < tokens; t++) quantise(group, size, t, to, [&](int64_t i) { return load(x + t * size + i); });
+    for (int64_t t = 0; t < tokens; t++) quantise(size, t, to, [&](int64_t i) { return load(x + t * size + i); });
 }
 
 // Normalise (when the family does) and turn one head in place.
@@ -469,11 +452,11 @@ static inline f32x16 silu(f32x16 x) {
 }
 
 // silu(gate) · up of each token, quantised for the product that follows.
-static void gate_quantise(const Shape &s, int64_t group, const Pass &p) {
+static void gate_quantise(const Shape &s, const Pass &p) {
 #pragma omp for schedule(static)
     for (int64_t t = 0; t < p.tokens; t++) {
         const float *gate = p.gates + t * 2 * s.inner, *up = gate + s.inner;
-        quantise(group, s.inner, t, p.quantised, [&](int64_t i) { return silu(load(gate + i)) * load(up + i); });
+        quantise(s.inner, t, p.quantised, [&](int64_t i) { return silu(load(gate + i)) * load(up + i); });
     }
 }
 
@@ -496,16 +479,16 @@ void decoder_layers(const Shape *shape, const Layer *layers, int64_t count, cons
 #pragma omp parallel num_threads(s.threads)
     for (int64_t number = 0; number < count; number++) {
         const Layer &layer = layers[number];
-        norm_quantise(p.x, layer.attention_norm, p.tokens, s.hidden, layer.qkv.group, s.eps, p.quantised);
+        norm_quantise(p.x, layer.attention_norm, p.tokens, s.hidden, s.eps, p.quantised);
         product(layer.qkv, p.quantised, p.tokens, p.qkv, width, false);
         rotate_and_keep(s, layer, p);
         attend(s, layer, p);
-        quantise_rows(p.mixed, p.tokens, s.heads * s.head_dim, layer.output.group, p.quantised);
+        quantise_rows(p.mixed, p.tokens, s.heads * s.head_dim, p.quantised);
         product(layer.output, p.quantised, p.tokens, p.x, s.hidden, true);
         add_bias(p.x, layer.output_bias, p.tokens, s.hidden);
-        norm_quantise(p.x, layer.mlp_norm, p.tokens, s.hidden, layer.gate_up.group, s.eps, p.quantised);
+        norm_quantise(p.x, layer.mlp_norm, p.tokens, s.hidden, s.eps, p.quantised);
         product(layer.gate_up, p.quantised, p.tokens, p.gates, 2 * s.inner, false);
-        gate_quantise(s, layer.down.group, p);
+        gate_quantise(s, p);
         product(layer.down, p.quantised, p.tokens, p.x, s.hidden, true);
     }
 }
@@ -514,7 +497,7 @@ void decoder_layers(const Shape *shape, const Layer *layers, int64_t count, cons
 void linear(const Matrix *matrix, const float *x, int64_t tokens, float *out, Quantised *room, int64_t threads) {
 #pragma omp parallel num_threads(threads)
     {
-        quantise_rows(x, tokens, matrix->columns, matrix->group, *room);
+        quantise_rows(x, tokens, matrix->columns, *room);
         product(*matrix, *room, tokens, out, matrix->rows, false);
     }
 }
@@ -522,18 +505,18 @@ void linear(const Matrix *matrix, const float *x, int64_t tokens, float *out, Qu
 // out [tokens, columns] = rows `ids` of the matrix: an embedding.
 void embed(const Matrix *matrix, const int64_t *ids, int64_t tokens, float *out) {
     const Matrix &m = *matrix;
-    const int64_t groups = m.columns / m.group;
+    const int64_t groups = m.columns / GROUP;
     for (int64_t t = 0; t < tokens; t++) {
         const int64_t block = ids[t] / LANES, lane = ids[t] % LANES;
         for (int64_t c = 0; c < m.columns; c++) {
-            const int64_t g = c / m.group, in = c % m.group, at = (block * groups + g) * LANES + lane;
+            const int64_t g = c / GROUP, in = c % GROUP, at = (block * groups + g) * LANES + lane;
             float value;
             if (m.kind == INT4_GROUP) {
-                const uint8_t both = m.codes[(block * groups + g) * LANES * m.group / 2 + in % 16 / 4 * 64 + lane * 4 + in % 4];
+                const uint8_t both = m.codes[(block * groups + g) * LANES * GROUP / 2 + in % 16 / 4 * 64 + lane * 4 + in % 4];
                 value = from_half(((const half *)m.scales)[at]) * float(in < 16 ? both & 15 : both >> 4) + from_half(m.offsets[at]);
             } else {
                 const float scale = m.kind == INT8_ROW ? ((const float *)m.scales)[ids[t]] : from_half(((const half *)m.scales)[at]);
-                value = scale * float(int32_t(m.codes[(block * groups + g) * LANES * m.group + in / 4 * 64 + lane * 4 + in % 4]) - 128);
+                value = scale * float(int32_t(m.codes[(block * groups + g) * LANES * GROUP + in / 4 * 64 + lane * 4 + in % 4]) - 128);
             }
             out[t * m.columns + c] = value;
         }

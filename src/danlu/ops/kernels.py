@@ -35,14 +35,11 @@ _i64, _f32, _ptr = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 class Matrix(ctypes.Structure):
     """A packed matrix: see danlu/ops/packing.py."""
 
-    _fields_ = [
-        *((name, _i64) for name in ("rows", "columns", "kind", "group")),
-        *((name, _ptr) for name in ("codes", "scales", "offsets")),
-    ]
+    _fields_ = [("rows", _i64), ("columns", _i64), ("kind", _i64), ("codes", _ptr), ("scales", _ptr), ("offsets", _ptr)]
 
 
 class Quantised(ctypes.Structure):
-    """Activations in groups as wide as those of the matrix they meet: codes int8, scales float32, sums int32."""
+    """Activations in groups of 32: codes int8, scales float32, sums int32."""
 
     _fields_ = [("codes", _ptr), ("scales", _ptr), ("sums", _ptr)]
 

@@ -15,7 +15,7 @@ from danlu.ops.kernels import Matrix, pointer
 __all__ = ["GROUP", "LANES", "Packed", "large_pages", "pack_int4", "pack_int8", "pack_int8_codes", "together", "unpack"]
 
 LANES = 16  # rows that are computed side by side
-GROUP = 32  # columns that share a scale; twice as many at 8 bits, where the sizes allow: fewer scales to apply
+GROUP = 32  # columns that share a scale
 _LINE, _LARGE = 64, 2**21  # bytes of a cache line, of a large page
 _ROWS_AT_ONCE = 256  # what is worked on stays in the cache of a core
 _SHRINK = (1.0, 0.92, 0.84)  # how much of a group's range 4 bits are spread over, at first
@@ -24,10 +24,10 @@ _KINDS = {"int8_row": 0, "int8_group": 1, "int4_group": 2}
 
 
 class Packed(NamedTuple):
-    """A [rows, columns] matrix in codes. Layouts, with R = rows / 16 (rounded up; padding is 0) and C = columns / group:
+    """A [rows, columns] matrix in codes. Layouts, with R = rows / 16 (rounded up; padding is 0) and C = columns / 32:
 
-    codes: uint8 [R, C, group / 4, 16, 4] of code + 128 (8 bit), or [R, C, 4, 16, 4] with columns c and c + 16 of a group
-    of 32 in one byte (4 bit). scales: float32 [R · 16] ("int8_row"), else float16 [R, C, 16]; offsets: float16 [R, C, 16] or none.
+    codes: uint8 [R, C, 8, 16, 4] of code + 128 (8 bit), or [R, C, 4, 16, 4] with columns c and c + 16 of a group in
+    one byte (4 bit). scales: float32 [R · 16] ("int8_row"), else float16 [R, C, 16]; offsets: float16 [R, C, 16] or none.
     The value of a code is code · scale + offset.
     """
 
@@ -43,11 +43,6 @@ class Packed(NamedTuple):
         return self.codes.shape[0] * LANES
 
     @property
-    def group(self) -> int:
-        """Columns that are quantised together, of the matrix or, when it has a scale a row, of what it meets."""
-        return self.columns // self.codes.shape[1]
-
-    @property
     def bytes(self) -> int:
         """What a pass over the matrix reads."""
         tensors = (self.codes, self.scales, self.offsets)
@@ -56,25 +51,24 @@ class Packed(NamedTuple):
     def struct(self) -> Matrix:
         """For the kernels; valid while this object lives."""
         return Matrix(
-            self.padded_rows, self.columns, _KINDS[self.kind], self.group,
-            pointer(self.codes), pointer(self.scales), pointer(self.offsets),
+            self.padded_rows, self.columns, _KINDS[self.kind], pointer(self.codes), pointer(self.scales), pointer(self.offsets)
         )  # fmt: skip
 
 
-def pack_int8(weight: Tensor, group: int = GROUP) -> Packed:
-    """Symmetric 8 bit with a scale for each group of columns, 32 as GGUF's Q8_0, or 64. weight: [N, K], K a multiple of it."""
+def pack_int8(weight: Tensor) -> Packed:
+    """Symmetric 8 bit with a scale for each group of 32 columns, as GGUF's Q8_0. weight: [N, K], K a multiple of 32."""
 
     def quantise(groups: Tensor) -> tuple[Tensor, Tensor, None]:
         scales = (groups.abs().amax(-1) / 127).half()
         codes = _divided(groups, scales.float()).round().clamp(-127, 127)
         return (codes + 128).to(torch.uint8), scales, None
 
-    return _pack("int8_group", weight, quantise, group)
+    return _pack("int8_group", weight, quantise)
 
 
-def pack_int8_codes(codes: Tensor, scales: Tensor, group: int = GROUP) -> Packed:
+def pack_int8_codes(codes: Tensor, scales: Tensor) -> Packed:
     """Codes that are int8 already, with a scale for each row, unchanged. codes: int8 [N, K]; scales: float [N]."""
-    packed = _pack("int8_row", codes, lambda groups: ((groups + 128).to(torch.uint8), None, None), group)
+    packed = _pack("int8_row", codes, lambda groups: ((groups + 128).to(torch.uint8), None, None))
     padded = torch.zeros(packed.padded_rows, dtype=torch.float32)
     padded[: len(scales)] = scales.float()
     return packed._replace(scales=padded)
@@ -128,8 +122,8 @@ def unpack(packed: Packed) -> Tensor:
     codes = packed.codes
     if packed.kind == "int4_group":
         codes = torch.cat((codes & 15, codes >> 4), dim=2)
-    # [R, C, group / 4, 16, 4] -> [R, 16, C, group]
-    values = codes.permute(0, 3, 1, 2, 4).reshape(blocks, LANES, groups, packed.group).float()
+    # [R, C, 8, 16, 4] -> [R, 16, C, 8 · 4]
+    values = codes.permute(0, 3, 1, 2, 4).reshape(blocks, LANES, groups, GROUP).float()
     if packed.kind == "int8_row":
         values = (values - 128) * packed.scales.view(blocks, LANES, 1, 1)
     else:
@@ -193,25 +187,24 @@ def _pack(
     kind: Literal["int8_row", "int8_group", "int4_group"],
     weight: Tensor,
     quantise: Callable[[Tensor], tuple[Tensor, Tensor | None, Tensor | None]],
-    group: int = GROUP,
 ) -> Packed:
     """Quantise some rows at a time, and lay the codes out."""
     rows, columns = weight.shape
-    if columns % group:
+    if columns % GROUP:
         raise ConfigError(
             tr(f"a matrix of {columns} columns cannot be packed", f"{columns} 列的矩阵无法打包"),
-            tr(f"packing needs a multiple of {group}", f"列数须是 {group} 的倍数"),
+            tr(f"packing needs a multiple of {GROUP}", f"列数须是 {GROUP} 的倍数"),
         )
-    blocks, count = -(-rows // LANES), columns // group
-    fours = 4 if kind == "int4_group" else group // 4
+    blocks, count = -(-rows // LANES), columns // GROUP
+    fours = 4 if kind == "int4_group" else 8
     codes = _aligned(blocks * count * fours * LANES * 4).view(blocks, count, fours, LANES, 4)
     scales = torch.zeros(blocks, count, LANES, dtype=torch.float16)
     offsets = torch.zeros(blocks, count, LANES, dtype=torch.float16) if kind == "int4_group" else None
     for first, part in _chunks(weight, blocks * LANES):
-        own, scale, offset = quantise(part.view(len(part), count, group))
+        own, scale, offset = quantise(part.view(len(part), count, GROUP))
         to = slice(first // LANES, (first + len(part)) // LANES)
-        laid = own.view(-1, LANES, count, group // 4, 4).permute(0, 2, 3, 1, 4)  # [R, C, group / 4, 16, 4]
-        codes[to] = laid[:, :, :4] | (laid[:, :, 4:] << 4) if kind == "int4_group" else laid
+        laid = own.view(-1, LANES, count, 8, 4).permute(0, 2, 3, 1, 4)  # [R, C, 8, 16, 4]
+        codes[to] = laid[:, :, :4] | (laid[:, :, 4:] << 4) if fours == 4 else laid
         if scale is not None:
             scales[to] = scale.view(-1, LANES, count).transpose(1, 2)
         if offset is not None and offsets is not None:
