@@ -34,5 +34,7 @@ def test_the_head_is_what_hubs_read_and_the_body_says_where_all_came_from():
 
 
 def test_one_licence_is_named():
-    head = yaml.safe_load(data_card("poems", SUMMARY, {}).split("---\n", 2)[1])
+    about = {"mine": SourceOptions(licence="MIT")}
+    head = yaml.safe_load(data_card("poems", SUMMARY, about).split("---\n", 2)[1])
     assert head["license"] == "mit"
+    assert yaml.safe_load(data_card("poems", SUMMARY, {}).split("---\n", 2)[1])["license"] == "other"  # one is unknown

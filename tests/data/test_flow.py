@@ -154,6 +154,40 @@ def test_another_recipe_begins_anew(tmp_path):
     assert [row["text"] for row in rows] == ["x ", "y"]
 
 
+def test_a_folder_of_somebody_else_is_not_removed(tmp_path):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "chapter.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(DataError, match="not danlu|不是 danlu"):
+        Flow(tmp_path / "w", [CLEAN], {}).run(Texts(["a"]))
+    assert (tmp_path / "w" / "chapter.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_what_another_recipe_left_behind_is_not_taken_for_done(tmp_path):
+    """A worker that outlived its parent may still write into the folder."""
+    first = Flow(tmp_path / "w", [CLEAN], {"a": 1})
+    first.run(Texts(["a ", "b "]))
+    stale = (tmp_path / "w" / "01" / "00000.json").read_bytes()
+    second = Flow(tmp_path / "w", [EXACT], {"a": 2})
+    second._plan(Texts(["a ", "b "]))
+    (tmp_path / "w" / "01").mkdir()
+    (tmp_path / "w" / "01" / "00000.json").write_bytes(stale)
+    (tmp_path / "w" / "01" / "00000.jsonl").write_bytes(b"")
+    rows, *_ = outcome(second, Texts(["a ", "b "]))
+    assert [row["text"] for row in rows] == ["a ", "b "]
+
+
+def test_standard_input_is_read_anew(tmp_path):
+    class Piped(Texts):
+        def files(self):
+            return {"stdin": None}
+
+    flow = Flow(tmp_path / "w", [CLEAN], {})
+    flow._plan(Piped(["old"]))
+    list(flow._read(Piped(["old"])))
+    rows, *_ = outcome(Flow(tmp_path / "w", [CLEAN], {}), Piped(["new"]))
+    assert [row["text"] for row in rows] == ["new"]
+
+
 def test_a_part_cut_short_is_named(tmp_path):
     flow = interrupted(tmp_path, Texts(some_texts()))
     file = flow.parts(0).rows_file(1)

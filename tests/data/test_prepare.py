@@ -165,7 +165,7 @@ def test_missing_source(tmp_path):
         prepare(tmp_path / "out", tmp_path / "absent")
 
 
-def test_settings(tmp_path):
+def test_settings():
     with pytest.raises(ConfigError, match="split_by"):
         Config.parse({"out": "x", "split_bye": "line"})
     with pytest.raises(ConfigError, match="'near'"):
@@ -196,9 +196,23 @@ def test_personal_data_that_is_taken_out_stands_in_no_report(tmp_path):
     assert any(step["examples"] for step in summary["funnel"])
     for file in (tmp_path / "out").iterdir():
         assert "@example.com" not in file.read_text(encoding="utf-8"), file.name
-    assert "<EMAIL>" in (tmp_path / "out" / "data.html").read_text(encoding="utf-8").replace("&lt;", "<").replace(
-        "&gt;", ">"
-    )
+    assert "<EMAIL>" in (tmp_path / "out" / "train.jsonl").read_text(encoding="utf-8")
+
+
+def test_a_set_is_not_written_into_its_own_source(tmp_path, documents):
+    with pytest.raises(DataError, match="inside|之中"):
+        prepare(documents / "out", documents)
+
+
+def test_a_wrong_column_is_told_before_all_is_read(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"body": 1}\n' * 30_000, encoding="utf-8")
+    with pytest.raises(DataError, match="missing_column 10000"):
+        prepare(tmp_path / "out", tmp_path / "a.jsonl")
+
+
+def test_columns_that_rows_have_anyway_are_refused(tmp_path, documents):
+    with pytest.raises(ConfigError, match="uid=id"):
+        prepare(tmp_path / "out", documents, columns=["text", "id"])
 
 
 def test_killed_at_any_time_the_same_command_goes_on(tmp_path, documents):

@@ -27,6 +27,8 @@ def data_card(name: str, summary: Mapping[str, Any], about: Mapping[str, SourceO
     assets = {asset["name"]: asset for asset in summary["assets"]}
     given = {source: options.licence for source, options in about.items() if options.licence}
     licences = sorted({asset["licence"] for asset in assets.values()} | set(given.values()))
+    if any(row[2].startswith("unknown") for row in _sources(summary, assets, given)):
+        licences.append("unknown")
     rows = sum(split["rows"] for split in summary["splits"].values())
     head = {
         "license": "other" if len(licences) != 1 else licences[0].lower(),

@@ -7,6 +7,9 @@ read while its first parts are already worked on.
 import logging
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -60,7 +63,8 @@ class Executor:
     def _in_pool(self, function: Callable[[T], Any], tasks: Iterable[T]) -> Iterator[Any]:
         if self._pool is None:
             # Spawned, not forked: this process may have threads (progress, torch), which a fork would leave locked.
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.workers, context, initializer=_serve, initargs=(os.getpid(),))
         waiting: deque[Future[Any]] = deque()
         try:
             for task in tasks:
@@ -78,6 +82,18 @@ class Executor:
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _serve(parent: int) -> None:
+    """In a worker: Ctrl-C is the parent's business, and when the parent is gone, however it went, so is the worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _on_ray(function: Callable[[T], Any], tasks: Iterable[T], workers: int) -> Iterator[Any]:

@@ -94,6 +94,7 @@ class Flow:
     workers: int = 1
     engine: EngineName = "pool"
     part_bytes: int = PART_BYTES
+    token: str = ""  # of recipe and sources: whose work a part is
     seconds: dict[str, float] = field(
         default_factory=lambda: defaultdict(float)
     )  # of the processor, by step; what this call did
@@ -130,9 +131,18 @@ class Flow:
 
     def _plan(self, reading: Reading) -> None:
         plan = {"recipe": self.recipe, "files": reading.files()}
+        self.token = xxhash.xxh3_128_hexdigest(orjson.dumps(plan, option=orjson.OPT_SORT_KEYS))
         file = self.folder / "plan.json"
         old = read_json(file) if file.is_file() else None
-        if old is not None and old["recipe"] == orjson.loads(orjson.dumps(plan["recipe"])):
+        ours = isinstance(old, dict) and {"recipe", "files"} <= old.keys()
+        if self.folder.exists() and not ours and not _is_empty(self.folder):
+            raise DataError(
+                tr(f"{self.folder} exists and is not danlu's", f"{self.folder} 已存在,且不是 danlu 写的"),
+                tr("move it away, or choose another --out", "请移走它,或换一个 --out"),
+            )
+        # What cannot be looked at again, such as standard input, is read anew.
+        again = old is not None and None not in old["files"].values()
+        if old is not None and again and old["recipe"] == orjson.loads(orjson.dumps(plan["recipe"])):
             changed = [
                 name
                 for name in sorted({*old["files"], *plan["files"]})
@@ -172,7 +182,8 @@ class Flow:
         source, target = self.parts(at), self.parts(at + 1)
         if not (target.folder / "done").is_file():
             tasks = (
-                Task(number, source.folder, target.folder, walk.settle, walk.rows, walk.keys) for number in numbers
+                Task(number, source.folder, target.folder, walk.settle, walk.rows, walk.keys, self.token)
+                for number in numbers
             )
             names = [named.name for named in ([walk.settle] if walk.settle else []) + list(walk.rows)]
             if walk.keys:
@@ -191,6 +202,7 @@ class Flow:
 
     def _decide(self, named: Named, parts: Parts) -> None:
         began = time.process_time()
+        _allow_files()
         step = make_step(named.name, step_config(named.name, json.loads(named.settings)))
         assert isinstance(step, CorpusStep)
         # On a cluster a step may have a way of its own to the same decision.
@@ -251,15 +263,32 @@ class Flow:
                 yield from file.read_bytes().splitlines(keepends=True)
 
 
+def _is_empty(folder: Path) -> bool:
+    """But for what a process left that was killed as it began."""
+    return folder.is_dir() and all(file.name.startswith(".plan.json") for file in folder.iterdir())
+
+
+def _allow_files() -> None:
+    """As many open files as the system grants: a mapped part is one, and a corpus has many."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _portions(reading: Reading, size: int) -> Iterator[list[Row]]:
     rows: list[Row] = []
-    held = 0
+    held = seen = 0
     for row in reading.rows():
         rows.append(row)
-        held += 2 * len(content(row)) + 100
-        if held + sum(len(raw) for _, _, raw in reading.bad) >= size:
+        held += 2 * len(content(row)) + 100 + sum(len(raw) for _, _, raw in reading.bad[seen:])
+        seen = len(reading.bad)
+        if held >= size:
             yield rows
-            rows, held = [], 0
+            rows, held, seen = [], 0, 0
     if rows or reading.bad:
         yield rows
 

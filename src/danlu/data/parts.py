@@ -4,6 +4,7 @@ A part is three things in one folder: `00012.jsonl` (rows), `00012.NAME.npy` (ke
 which is written last: where a ledger stands, the part is whole. Reading checks the bytes against the ledger.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -110,14 +111,20 @@ class Parts:
     def drop(self, number: int) -> None:
         """Remove the rows and keys of a part that the next pass has taken over; the ledger stays."""
         self.rows_file(number).unlink(missing_ok=True)
-        for file in self.folder.glob(f"{number:05}.*.npy"):
-            file.unlink(missing_ok=True)
+        for name in [*(self.ledger(number) or {}).get("keys", []), "decision"]:
+            self.keys_file(number, name).unlink(missing_ok=True)
 
     def array(self, file: Path) -> np.ndarray:
         """A file of keys, memory-mapped. Raises DataError when it is damaged or absent."""
         try:
             return np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+        except (OSError, ValueError, EOFError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise DataError(
+                    tr("too many files are open at once", "同时打开的文件过多"),
+                    tr("raise the limit (ulimit -n), or make parts larger with --part-mb",
+                       "请调高上限(ulimit -n),或用 --part-mb 加大每个部分"),
+                ) from None  # fmt: skip
             raise DataError(
                 tr(f"{file} is damaged or absent", f"{file} 已损坏或缺失"),
                 tr(f"delete {self.folder.parent} and give the same command again",

@@ -13,7 +13,6 @@ same input and settings give the same bytes, with any number of workers.
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,7 +39,7 @@ from danlu.data.progress import track
 from danlu.data.reading import POEMS, SourceOptions, Sources
 from danlu.data.sources import SplitBy
 from danlu.data.split import LEFT_OUT, SPLITS, Split, assign, split_size
-from danlu.data.step import Drop, RowStep, content, make_step, step_config
+from danlu.data.step import content, step_config
 from danlu.data.work import Named
 
 __all__ = ["Config", "run"]
@@ -127,6 +126,7 @@ def run(config: Config) -> dict[str, Any]:
     what was done stays beside `out`, and the same command goes on from there.
     """
     _refuse_foreign(config.out)
+    _refuse_inside(config)
     sources = config.sources()
     poems = any(map(sources.poems, config.source))
     steps = [] if poems and "steps" not in config.model_fields_set else config.named()
@@ -140,16 +140,19 @@ def run(config: Config) -> dict[str, Any]:
         round(config.part_mb * 1e6),
     )
     try:
-        with FileLock(work.with_name(f".{work.name}.lock"), timeout=0):
-            summary = _prepare(config, sources, flow, by_title=poems and len(config.source) == 1)
-            remove_folder(work)
+        lock = work.with_name(f".{work.name}.lock")
+        work.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=0):
+            try:
+                summary = _prepare(config, sources, flow, by_title=poems and len(config.source) == 1)
+                remove_folder(work)
+            finally:
+                lock.unlink(missing_ok=True)  # while it is held: nobody else's is taken away
     except Timeout:
         raise DataError(
             tr(f"another process is preparing {config.out}", f"另一个进程正在准备 {config.out}"),
             tr("wait for it, or choose another --out", "请等它结束,或换一个 --out"),
         ) from None
-    finally:
-        work.with_name(f".{work.name}.lock").unlink(missing_ok=True)
     for report in sources.reports.values():
         warn_undecodable(report)
     _show(config, summary, flow.seconds)
@@ -227,16 +230,15 @@ def _title(sources: Sources) -> str:
 
 
 def _masked(funnel: list[dict[str, Any]], steps: Sequence[Named]) -> list[dict[str, Any]]:
-    """Where a step takes personal data out of the rows, it must not stand in the examples of the steps before it."""
-    for named in steps:
-        if named.name == "personal":
-            step = make_step(named.name, step_config(named.name, json.loads(named.settings)))
-            assert isinstance(step, RowStep)
-            for example in (one for entry in funnel for one in entry["examples"]):
-                for field in ("text", "before", "after"):
-                    if example.get(field):
-                        settled = step.apply({"id": "", "source": "", "text": example[field]}, Counter())
-                        example[field] = "" if isinstance(settled, Drop) else settled["text"]
+    """Where a step takes personal data out of the rows, no text of before it is shown: an excerpt may hold what is not
+    recognisable any more, or not yet (cut in half, written in entities)."""
+    names = [entry["step"] for entry in funnel]
+    if any(named.name == "personal" for named in steps):
+        last = len(names) - names[::-1].index("personal")
+        for example in (one for entry in funnel[:last] for one in entry["examples"]):
+            for field in ("text", "before", "after"):
+                if field in example:
+                    example[field] = ""
     return funnel
 
 
@@ -253,6 +255,17 @@ def _refuse_foreign(out: Path) -> None:
             tr(f"{out} exists and is not a data set prepared earlier", f"{out} 已存在,且不是先前准备好的数据"),
             tr("choose another --out", "请换一个 --out"),
         )
+
+
+def _refuse_inside(config: Config) -> None:
+    """A set written into its own source would be read the next time."""
+    out = config.out.resolve()
+    for source in config.source:
+        if source.is_dir() and source.resolve() in out.parents:
+            raise DataError(
+                tr(f"{config.out} lies inside the source {source}", f"{config.out} 在来源 {source} 之中"),
+                tr("choose an --out outside of it", "请把 --out 放到它外面"),
+            )
 
 
 def _split(

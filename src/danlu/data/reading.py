@@ -20,11 +20,13 @@ from danlu.core.i18n import tr
 from danlu.core.places import asset_of, find_place
 from danlu.data.listing import files_of, root_of
 from danlu.data.poems import poem_rows, read_quatrains
-from danlu.data.sources import ReadReport, Row, SplitBy, column_names, read_rows
+from danlu.data.sources import Bad, ReadReport, Row, SplitBy, column_names, read_rows
 
 __all__ = ["POEMS", "SourceOptions", "Sources"]
 
 POEMS = "chinese-poetry"
+_OWN = ("id", "source")  # said by this module; a column of such a name is taken as uid=id
+_ENOUGH = 10_000  # rows that cannot be read, with none that can, after which a source is given up
 _KEPT = ("text", "messages", "html", "part")  # columns kept when none are named
 
 
@@ -65,6 +67,14 @@ class Sources:
     funnels: dict[str, Counter[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for options in (self.default, *self.about.values()):
+            if clash := set(column_names(options.columns)) & set(_OWN):
+                name = min(clash)
+                raise ConfigError(
+                    tr(f"a column cannot be named {name}: rows have one that says where they come from",
+                       f"列不能叫 {name}:每行已有同名的列说明其出处"),
+                    tr(f"give it another name: --columns u{name}={name}", f"请换个名字:--columns u{name}={name}"),
+                )  # fmt: skip
         known = {str(path) for path in self.paths}
         for name in self.about:
             if name not in known:
@@ -94,7 +104,7 @@ class Sources:
             root = root_of(path) or path.parent
             for file in files_of(path, known=False):
                 told = file.stat()
-                found[f"{name}/{file.relative_to(root).as_posix()}"] = [told.st_size, told.st_mtime_ns]
+                found[_valid(f"{name}/{file.relative_to(root).as_posix()}")] = [told.st_size, told.st_mtime_ns]
         return found
 
     def rows(self) -> Iterator[Row]:
@@ -151,18 +161,21 @@ class Sources:
             take=options.take,
             join=options.join,
             report=report,
-            quarantine=lambda bad: self.bad.append((f"{name}/{bad.place}", bad.reason, bad.raw)),
+            quarantine=lambda bad: self._set_aside(name, report, bad),
             ids=True,
         )
         for row in rows:
-            yield {"id": f"{name}/{row['id']}", "source": name} | {key: row[key] for key in kept if key in row}
+            if row.get("html") is not True:
+                row.pop("html", None)  # a column of that name, not a page
+            found = {key: row[key] for key in kept if key in row and key not in _OWN}
+            yield {"id": _valid(f"{name}/{row['id']}"), "source": _valid(name)} | found
         if report.bad and not report.rows:
-            why = ", ".join(f"{reason} {count}" for reason, count in report.bad.items())
-            raise DataError(
-                tr(f"nothing of {name} could be read: {why}", f"{name} 中没有一行可读:{why}"),
-                tr("name its kind, columns or encoding: --kind, --columns, --encoding, or 'about' in a recipe",
-                   "请用 --kind、--columns、--encoding 或配方中的 about 指定类型、列与编码"),
-            )  # fmt: skip
+            raise _nothing(name, report)
+
+    def _set_aside(self, name: str, report: ReadReport, bad: Bad) -> None:
+        self.bad.append((_valid(f"{name}/{bad.place}"), bad.reason, bad.raw))
+        if not report.rows and len(self.bad) >= _ENOUGH:  # a wrong column, say: not all of it need be held to know
+            raise _nothing(name, report)
 
     def _quatrains(self, name: str, path: Path) -> Iterator[Row]:
         funnel = self.funnels[name] = Counter()
@@ -173,12 +186,26 @@ class Sources:
             yield {"id": f"{name}/{number}", "source": name} | row
 
 
+def _nothing(name: str, report: ReadReport) -> DataError:
+    why = ", ".join(f"{reason} {count}" for reason, count in report.bad.items())
+    return DataError(
+        tr(f"nothing of {name} could be read: {why}", f"{name} 中没有一行可读:{why}"),
+        tr("name its kind, columns or encoding: --kind, --columns, --encoding, or 'about' in a recipe",
+           "请用 --kind、--columns、--encoding 或配方中的 about 指定类型、列与编码"),
+    )  # fmt: skip
+
+
+def _valid(name: str) -> str:
+    """A name that UTF-8 can hold: a file's may be any bytes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _told(report: ReadReport) -> dict[str, Any]:
     """Counts and one hash over the names and contents of all files."""
     digest = hashlib.sha256()
     encodings: Counter[str] = Counter()
     for file in report.read:
-        digest.update(f"{file.name}\0{file.sha256}\n".encode())
+        digest.update(f"{_valid(file.name)}\0{file.sha256}\n".encode())
         encodings.update([file.encoding] if file.encoding else [])
     return {
         "files": report.files,

@@ -92,6 +92,14 @@ def step_config(name: str, settings: Mapping[str, Any] | None, where: str = "ste
             if near
             else tr(f"known: {', '.join(known)}", f"可用的有:{'、'.join(known)}"),
         )
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(
+            tr(f"{where}: {name}: expected settings, not {settings!r}", f"{where}:{name}:应为设置,而不是 {settings!r}"),
+            tr(
+                f"write {{{name}: {{SETTING: VALUE}}}}; danlu data steps lists them",
+                f"请写成 {{{name}: {{设置: 值}}}};danlu data steps 列出全部设置",
+            ),
+        )
     module = importlib.import_module(f"danlu.data.steps.{name}")
     return module.Config.parse(dict(settings or {}), f"{where}: {name}")
 

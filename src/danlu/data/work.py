@@ -44,6 +44,7 @@ class Task:
     settle: Named | None
     rows: tuple[Named, ...]
     keys: Named | None
+    token: str = ""  # of the recipe: what another one left behind is not this task's result
 
 
 class StepReport(NamedTuple):
@@ -62,7 +63,7 @@ class StepReport(NamedTuple):
 def work_on(task: Task) -> dict[str, Any]:
     """Do the task unless it is done; return the ledger."""
     parts = Parts(task.target)
-    if (done := parts.ledger(task.number)) is not None:
+    if (done := parts.ledger(task.number)) is not None and done.get("token") == task.token:
         return done
     source = Parts(task.source)
     rows, reports = source.read(task.number), []
@@ -90,7 +91,7 @@ def work_on(task: Task) -> dict[str, Any]:
                 f"{task.keys.name}:keys", len(rows), characters, {}, {}, [], time.process_time() - began, characters
             )
         )
-    ledger: dict[str, Any] = {"reports": [report._asdict() for report in reports], "lost": lost}
+    ledger: dict[str, Any] = {"reports": [report._asdict() for report in reports], "lost": lost, "token": task.token}
     if task.keys is not None:
         ledger["ids"] = [row["id"] for row in rows]  # so that "#17" in what the decision says can be told by its name
     parts.write(task.number, rows, ledger, keys)

@@ -9,6 +9,7 @@ same command goes on.
 """
 
 import math
+import re
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from danlu.core.errors import DataError
 from danlu.core.files import atomic_folder, read_json, write_json
 from danlu.core.i18n import tr
 from danlu.data import prepare
+from danlu.data.dedup import content_hash
 from danlu.data.parts import load_row
 from danlu.models.decoder import DecoderConfig
 from danlu.stages import pretrain, tokenizer_train
@@ -33,6 +35,7 @@ from danlu.train.hooks import console
 __all__ = ["Config", "run"]
 
 WHOLE = "whole"
+_COPY = re.compile(r"~\d+$")
 
 
 class Config(Base):
@@ -64,7 +67,13 @@ def run(config: Config) -> dict[str, Any]:
     left_out = _choose(config, names)
     whole = _prepared(config, recipe, WHOLE, recipe.steps)
     held_out = {row["id"] for row in _rows(whole, ("valid", "test"))}
-    valid = [row for row in _rows(whole, ("valid",)) if row.get("text")][: config.valid_rows]
+    dropped = whole / "dropped.jsonl"
+    for line in dropped.read_bytes().splitlines() if dropped.is_file() else []:
+        row = load_row(line)
+        if row.get("detail") in held_out:
+            held_out.add(row["id"])  # a copy of what is held out: without that step it would be trained on
+    texts = [row for row in _rows(whole, ("valid",)) if row.get("text")]
+    valid = sorted(texts, key=lambda row: content_hash(row["id"]))[: config.valid_rows]
     if not valid:
         raise DataError(
             tr("the recipe holds out no text to validate on", "配方没有留出可供验证的文本"),
@@ -131,15 +140,20 @@ def _corpus(config: Config, name: str, folder: Path, held_out: set[str], valid: 
     if (corpus / "size.json").is_file():
         return corpus
     rows = characters = 0
+    texts = {_bare(row["text"]) for row in valid}
     with atomic_folder(corpus) as temporary:
         with open(temporary / "train.jsonl", "wb") as file:
             for row in _rows(folder, ("train", "valid", "test")):
-                if row["id"].partition("~")[0] not in held_out and row.get("text"):
+                if row.get("text") and _COPY.sub("", row["id"]) not in held_out and _bare(row["text"]) not in texts:
                     file.write(orjson.dumps({"text": row["text"]}) + b"\n")
                     rows, characters = rows + 1, characters + len(row["text"])
         (temporary / "valid.jsonl").write_bytes(b"".join(orjson.dumps({"text": row["text"]}) + b"\n" for row in valid))
         write_json(temporary / "size.json", {"rows": rows, "characters": characters})
     return corpus
+
+
+def _bare(text: str) -> str:
+    return content_hash("".join(text.split()))
 
 
 def _trained(config: Config, name: str, corpus: Path, tokenizer: Path, seed: int) -> float:

@@ -24,7 +24,7 @@ def rewrite(row: Row, change: Callable[[str], str]) -> Row:
     """
     if "text" in row:
         text = change(row["text"])
-        return row if text == row["text"] else {**row, "text": text}
+        row = row if text == row["text"] else {**row, "text": text}
     messages = row.get("messages")
     if not isinstance(messages, list):
         return row

@@ -50,7 +50,18 @@ class Step:
 
     def apply(self, row: Row, tally: Counter[str]) -> Row | Drop:
         found: Counter[str] = Counter()
-        changed = rewrite(row, lambda text: mask(text, find(text, self.config.kinds), self._write, found))
+
+        def masked(text: str) -> str:
+            return mask(text, find(text, self.config.kinds), self._write, found)
+
+        changed = rewrite(row, masked)
+        others = {
+            name: masked(value)
+            for name, value in changed.items()
+            if isinstance(value, str) and name not in ("id", "source", "text")
+        }
+        if any(changed[name] != value for name, value in others.items()):
+            changed = {**changed, **others}
         tally.update(found)
         if found and self.config.action == "drop":
             return Drop("personal_data", " ".join(sorted(found)))
