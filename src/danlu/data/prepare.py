@@ -32,7 +32,7 @@ from danlu.data.card import data_card
 from danlu.data.dedup import content_hash
 from danlu.data.executor import EngineName
 from danlu.data.flow import PART_BYTES, Flow
-from danlu.data.load import cut_if_few, warn_undecodable
+from danlu.data.load import FEW, cut_if_few, warn_undecodable
 from danlu.data.page import data_page
 from danlu.data.parts import dump_row, load_row
 from danlu.data.progress import track
@@ -43,8 +43,6 @@ from danlu.data.step import content, step_config
 from danlu.data.work import Named
 
 __all__ = ["Config", "run"]
-
-_FEW = 20
 
 
 class Config(BaseConfig):
@@ -187,7 +185,7 @@ def _prepare(config: Config, sources: Sources, flow: Flow, *, by_title: bool) ->
         )
     with atomic_folder(config.out) as folder:
         lines = (line for number in range(flow.count) for line in parts.lines(number))
-        if funnel[-1]["rows"] < _FEW and not by_title:
+        if funnel[-1]["rows"] < FEW and not by_title:
             rows = [load_row(line) for line in lines]
             cut = cut_if_few(rows)
             if len(cut) != len(rows):

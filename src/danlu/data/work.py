@@ -141,7 +141,6 @@ def _go(
     dropped: Counter[str] = Counter()
     examples: list[dict[str, Any]] = []
     changed = 0
-    private = getattr(step.step, "private", False)  # what it takes out must not stand in a report
     began = time.process_time()
     results = step(rows, tally)
     seconds = time.process_time() - began
@@ -154,7 +153,7 @@ def _go(
             dropped[result.reason] += 1
             lost.append((row["id"], name, result.reason, result.detail))
             if dropped[result.reason] <= _SHOWN_DROPS:
-                shown = "" if private else old[: 2 * _EXCERPT]
+                shown = old[: 2 * _EXCERPT]
                 examples.append({"id": row["id"], "dropped": result.reason, "detail": result.detail, "text": shown})
             continue
         kept += result if isinstance(result, list) else [result]
@@ -165,8 +164,7 @@ def _go(
             and (new := content(result)) != old
         ):
             changed += 1
-            shown = _difference(old, new)
-            examples.append({"id": row["id"], **(shown | {"before": ""} if private else shown)})
+            examples.append({"id": row["id"], **_difference(old, new)})
     after = sum(len(content(row)) for row in kept)
     return kept, StepReport(name, len(kept), after, dict(dropped), dict(tally), examples, seconds, before)
 
